@@ -4,3 +4,4 @@
 
 pub mod app;
 pub mod target;
+pub mod fault;
