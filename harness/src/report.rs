@@ -1,0 +1,3 @@
+//! What a person or a machine is shown of a run. Everything here is a function of events and of the run directory.
+
+pub mod console;
