@@ -1,2 +1,26 @@
-//! x
-fn main(){}
+//! `gauntlet`: parses the command line, calls the command, maps its outcome to an exit code.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use gauntlet_harness::cli::{self, Cli, Command, Exit};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => cli::run::run(&args),
+        Command::Doctor(args) => cli::doctor::doctor(&args),
+        Command::Scenario(command) => cli::scenario::scenario(&command),
+        Command::Recover(args) => cli::recover::recover(&args),
+        Command::Cluster(command) => cli::cluster::cluster(&command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "gauntlet", &mut std::io::stdout());
+            Ok(Exit::Pass)
+        }
+        Command::FaultAgent { task } => gauntlet_harness::fault::agent::agent_main(&task).map(|()| Exit::Pass),
+    };
+    let exit = outcome.unwrap_or_else(|error| {
+        eprintln!("gauntlet: {error:#}");
+        Exit::Internal
+    });
+    ExitCode::from(exit.code())
+}
