@@ -57,8 +57,6 @@ pub struct SliEvent {
     pub p50_us: u64,
     /// 99th percentile, microseconds.
     pub p99_us: u64,
-    /// Requests that the generator could not offer in that second.
-    pub lost_seconds: u64,
 }
 
 /// One thing that happened.

@@ -1,0 +1,81 @@
+//! The life of a run: target up, detector ready, load, baseline, injection, recovery, judgement, run directory.
+//!
+//! What happens when is up to [`crate::timeline`]; what it was worth to [`crate::check`] and [`crate::score`].
+
+pub mod control;
+pub mod directory;
+pub mod environment;
+pub mod event;
+pub mod judge;
+pub mod live;
+pub mod lock;
+pub mod recorder;
+pub mod result;
+
+use std::path::PathBuf;
+
+use crate::app::App;
+use crate::plan::Seed;
+use crate::scenario::model::Scenario;
+
+pub use self::live::execute;
+
+/// The programs that a run starts.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// Our own: fault agents are made of it.
+    pub gauntlet: PathBuf,
+    /// The application's services.
+    pub app: PathBuf,
+    /// The detector, and whether it is ours (then it records frames).
+    pub detector: DetectorProgram,
+}
+
+/// Which detector is scored.
+#[derive(Clone, Debug)]
+pub enum DetectorProgram {
+    /// Ours; it also records what the probes saw.
+    Own(PathBuf),
+    /// Any other that speaks the protocol.
+    Foreign(PathBuf),
+}
+
+/// One run, as asked for.
+#[derive(Clone, Debug)]
+pub struct RunOrder {
+    /// The case.
+    pub scenario: Scenario,
+    /// Its application.
+    pub app: App,
+    /// Where chance comes from.
+    pub seed: Seed,
+    /// Which trial of the scenario this is, from 1.
+    pub trial: u32,
+    /// The run directory; it exists and is empty.
+    pub directory: PathBuf,
+    /// The programs.
+    pub programs: Programs,
+}
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// This machine lacks what a run needs.
+    #[error("this machine cannot run it: {0}")]
+    CannotHere(String),
+    /// The target could not be brought up, or the plan does not fit it.
+    #[error("the target failed: {0}")]
+    Target(String),
+    /// Ctrl-C or SIGTERM; everything has been recovered.
+    #[error("interrupted; everything injected was recovered")]
+    Interrupted,
+    /// The run directory could not be written.
+    #[error("failed to write {path}")]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

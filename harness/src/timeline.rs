@@ -1,0 +1,314 @@
+//! Interprets a [`Plan`] against a running target, and records what happened.
+//!
+//! Invariant: only this module schedules by time. It never judges; see [`crate::check`] and [`crate::score`].
+
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::{MonotonicNanos, monotonic_ns};
+use crate::detectors::{DetectorNews, DetectorProcess, Received};
+use crate::fault::effect::{Effect, verify_effect, verify_recovered};
+use crate::fault::injector::{Injection, Injector};
+use crate::fault::kind::FaultKind;
+use crate::plan::{Plan, PlannedStep};
+use crate::run::event::{Phase, RunEvent, SliEvent};
+use crate::run::recorder::Recorder;
+use crate::run::result::{FaultRecord, Moments};
+use crate::target::local::LocalCluster;
+use crate::workload::SecondSample;
+
+/// Pause between two effect probes.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// How long a fault's effect may outlast its undo before that is a failure of recovery.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the timeline found; all of it measured.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// Moments of the run.
+    pub moments: Moments,
+    /// Each fault's story.
+    pub faults: Vec<FaultRecord>,
+    /// What the detectors said.
+    pub statements: Vec<Received>,
+    /// The detector ended before it was asked to.
+    pub detector_ended: bool,
+    /// Ctrl-C or SIGTERM came.
+    pub interrupted: bool,
+}
+
+/// A stop that was asked for: true from then on.
+pub type Cancel = tokio::sync::watch::Receiver<bool>;
+
+/// What a timeline works on.
+pub struct Timeline<'run, 'sinks> {
+    /// The schedule.
+    pub plan: &'run Plan,
+    /// Injects.
+    pub injector: &'run Injector,
+    /// Restarts of its pods are told.
+    pub cluster: &'run LocalCluster,
+    /// Told and listened to all the time.
+    pub detector: &'run mut DetectorProcess,
+    /// Users' experience.
+    pub seconds: broadcast::Receiver<SecondSample>,
+    /// Takes events.
+    pub recorder: &'run mut Recorder<'sinks>,
+    /// Asks it to stop.
+    pub cancel: Cancel,
+    /// What was found so far.
+    pub observed: Observed,
+    restarts_told: usize,
+}
+
+/// An injection that is active.
+struct Active {
+    injection: Injection,
+    record: usize,
+    ends: Instant,
+    effect_until: Instant,
+    next_probe: Instant,
+}
+
+impl<'run, 'sinks> Timeline<'run, 'sinks> {
+    /// A timeline of which nothing has happened.
+    pub fn new(
+        plan: &'run Plan,
+        injector: &'run Injector,
+        cluster: &'run LocalCluster,
+        detector: &'run mut DetectorProcess,
+        seconds: broadcast::Receiver<SecondSample>,
+        recorder: &'run mut Recorder<'sinks>,
+        cancel: Cancel,
+    ) -> Self {
+        let observed = Observed::default();
+        Self { plan, injector, cluster, detector, seconds, recorder, cancel, observed, restarts_told: 0 }
+    }
+
+    /// Plays the plan. Whatever happens, what was injected is recovered before this returns.
+    pub async fn play(mut self) -> Observed {
+        let phases = self.plan.scenario.phases;
+        self.phase(Phase::WarmUp, phases.warm_up);
+        self.wait(phases.warm_up).await;
+        self.observed.moments.baseline_ns = monotonic_ns();
+        self.phase(Phase::Baseline, phases.baseline);
+        self.wait(phases.baseline).await;
+        self.observed.moments.fault_phase_ns = monotonic_ns();
+        self.phase(Phase::Fault, phases.fault);
+        self.fault_phase(phases.fault).await;
+        self.observed.moments.recovered_ns = monotonic_ns();
+        self.phase(Phase::Recovery, phases.recovery);
+        self.wait(phases.recovery).await;
+        self.observed.moments.end_ns = monotonic_ns();
+        self.observed
+    }
+
+    fn phase(&mut self, phase: Phase, planned: Duration) {
+        let planned_ms = u64::try_from(planned.as_millis()).unwrap_or(u64::MAX);
+        if !self.observed.interrupted {
+            self.recorder.event(RunEvent::PhaseBegan { phase, planned_ms });
+        }
+    }
+
+    async fn wait(&mut self, length: Duration) {
+        self.listen_until(Instant::now() + length).await;
+    }
+
+    /// Takes what comes until `deadline`, or until a stop is asked for.
+    async fn listen_until(&mut self, deadline: Instant) {
+        while !self.observed.interrupted {
+            tokio::select! {
+                biased;
+                changed = self.cancel.changed() => {
+                    if changed.is_err() || *self.cancel.borrow() {
+                        self.observed.interrupted = true;
+                        self.recorder.warn("interrupted: recovering");
+                    }
+                }
+                () = sleep_until(deadline) => break,
+                news = self.detector.next(), if !self.observed.detector_ended => self.hear(news),
+                second = self.seconds.recv() => match second {
+                    Ok(second) => self.second(&second),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => sleep_until(deadline).await,
+                },
+            }
+        }
+    }
+
+    fn hear(&mut self, news: DetectorNews) {
+        match news {
+            DetectorNews::Statement(received) => {
+                self.recorder.event_at(received.received_ns, RunEvent::Diagnosed(received.clone()));
+                self.observed.statements.push(received);
+            }
+            DetectorNews::Nonsense(text) => self.recorder.event(RunEvent::DetectorNonsense { text }),
+            DetectorNews::Ended => {
+                self.observed.detector_ended = true;
+                self.recorder.event(RunEvent::DetectorEnded);
+            }
+        }
+    }
+
+    fn second(&mut self, second: &SecondSample) {
+        self.recorder.event_at(second.at_ns, RunEvent::Sli(sli_event(second)));
+        for restart in self.cluster.restarts().into_iter().skip(self.restarts_told) {
+            self.restarts_told += 1;
+            let pod = restart.pod.to_string();
+            self.recorder.event_at(restart.at_ns, RunEvent::PodRestarted { pod, text: restart.change.to_string() });
+        }
+    }
+
+    async fn fault_phase(&mut self, length: Duration) {
+        let began = Instant::now();
+        let phase_ends = began + length;
+        let mut waiting: Vec<&PlannedStep> = self.plan.steps.iter().collect();
+        let mut active: Vec<Active> = Vec::new();
+        while !self.observed.interrupted && (Instant::now() < phase_ends || !active.is_empty()) {
+            let now = Instant::now();
+            if let Some(index) = waiting.iter().position(|step| began + step.start_after <= now) {
+                let step = waiting.remove(index);
+                if let Some(injected) = self.inject(step).await {
+                    active.push(injected);
+                }
+                continue;
+            }
+            if let Some(index) = active.iter().position(|one| one.ends.min(phase_ends) <= now) {
+                let ended = active.remove(index);
+                self.recover(ended).await;
+                continue;
+            }
+            let mut next = phase_ends;
+            for one in &mut active {
+                if self.observed.faults[one.record].onset_ns.is_none() && one.next_probe <= now && now < one.effect_until {
+                    probe(&mut self.observed.faults[one.record], one, self.injector, self.recorder).await;
+                    one.next_probe = Instant::now() + PROBE_EVERY;
+                }
+                let probing = self.observed.faults[one.record].onset_ns.is_none() && now < one.effect_until;
+                next = next.min(one.ends).min(if probing { one.next_probe } else { one.ends });
+            }
+            next = waiting.iter().map(|step| began + step.start_after).fold(next, Instant::min);
+            self.listen_until(next).await;
+        }
+        for one in active {
+            self.recover(one).await;
+        }
+    }
+
+    async fn inject(&mut self, step: &PlannedStep) -> Option<Active> {
+        let mut record = FaultRecord { fault: step.fault.id.clone(), ..FaultRecord::default() };
+        let now = Instant::now();
+        let injected = self.injector.inject(&step.fault).await;
+        let index = self.observed.faults.len();
+        let active = match injected {
+            Ok(injection) => {
+                record.requested_ns = Some(injection.requested_at_ns());
+                record.injected_ns = Some(injection.active_at_ns());
+                let text = step_text(step);
+                let event = RunEvent::FaultInjected { fault: step.fault.id.clone(), text };
+                self.recorder.event_at(injection.active_at_ns(), event);
+                Some(Active {
+                    injection,
+                    record: index,
+                    ends: now + step.duration,
+                    effect_until: now + step.effect_within,
+                    next_probe: Instant::now(),
+                })
+            }
+            Err(error) => {
+                let error = crate::doctor::error_chain(&error);
+                self.recorder.warn(&error);
+                record.error = Some(error);
+                None
+            }
+        };
+        self.observed.faults.push(record);
+        active
+    }
+
+    async fn recover(&mut self, active: Active) {
+        let Active { injection, record, .. } = active;
+        let fault = injection.fault().clone();
+        let probe = injection.recovery_probe();
+        let recovered = injection.recover().await;
+        let error = match recovered {
+            Ok(recovered) => {
+                self.observed.faults[record].recovered_ns = Some(recovered.at_ns);
+                self.recorder.event_at(recovered.at_ns, RunEvent::FaultRecovered { fault: fault.id.clone() });
+                self.gone(&probe).await
+            }
+            Err(error) => Some(crate::doctor::error_chain(&error)),
+        };
+        if let Some(error) = error {
+            self.recorder.warn(&error);
+            self.observed.faults[record].error = Some(error);
+        }
+    }
+
+    /// Waits until the effect is no longer measured; says so if it stays.
+    async fn gone(&mut self, probe: &crate::fault::effect::RecoveryProbe) -> Option<String> {
+        let deadline = Instant::now() + GONE_WITHIN;
+        loop {
+            match verify_recovered(probe, self.injector.surroundings(), self.injector.control().as_ref()).await {
+                Effect::Present { measured, .. } if Instant::now() >= deadline => {
+                    return Some(format!("the effect outlasts its undo: {measured}"));
+                }
+                Effect::Present { .. } => tokio::time::sleep(PROBE_EVERY).await,
+                Effect::Absent { .. } => return None,
+            }
+        }
+    }
+}
+
+async fn probe(record: &mut FaultRecord, active: &Active, injector: &Injector, recorder: &mut Recorder<'_>) {
+    // The probe's start is the onset: what it measured was already so then.
+    let began_ns: MonotonicNanos = monotonic_ns();
+    match verify_effect(&active.injection, injector.surroundings(), injector.control().as_ref()).await {
+        Effect::Present { measured, .. } => {
+            record.onset_ns = Some(began_ns);
+            record.measured = Some(measured.clone());
+            recorder.event_at(began_ns, RunEvent::EffectProven { fault: record.fault.clone(), measured });
+        }
+        Effect::Absent { measured } => record.measured = Some(measured),
+    }
+}
+
+/// A planned fault in words.
+#[must_use]
+pub fn step_text(step: &PlannedStep) -> String {
+    let pods: Vec<&str> = step.fault.pods.iter().map(gauntlet_probes::entity::PodName::as_str).collect();
+    let on = if pods.is_empty() { String::new() } else { format!(" on {}", pods.join(", ")) };
+    format!("{}{on}", kind_text(&step.fault.kind))
+}
+
+fn kind_text(kind: &FaultKind) -> String {
+    match kind {
+        FaultKind::None => "nothing".to_owned(),
+        FaultKind::Placebo { of } => format!("placebo of {}", kind_text(of)),
+        FaultKind::LoadSurge { factor } => format!("load × {factor}"),
+        FaultKind::NetworkFilter { action, scope } => format!("network filter ({action:?}, {:?})", scope.direction),
+        FaultKind::NetworkLoss { ratio, .. } => format!("network loss of {:.0} %", ratio * 100.0),
+        FaultKind::NetworkDelay { delay, jitter, .. } => format!("network delay of {delay:?} ± {jitter:?}"),
+        FaultKind::NetworkBandwidth { bits_per_second, .. } => format!("bandwidth of {bits_per_second} bit/s"),
+        FaultKind::ServiceWrongPort { target_port } => format!("service leads to port {target_port}"),
+        FaultKind::ProcessKill { every: Some(every) } => format!("kill every {every:?}"),
+        FaultKind::ProcessKill { every: None } => "kill".to_owned(),
+        FaultKind::ProcessPause => "pause".to_owned(),
+        FaultKind::CpuLimit { millicores } => format!("CPU limit of {millicores} millicores"),
+        FaultKind::CacheFlush => "cache flush".to_owned(),
+    }
+}
+
+/// One second in the form of events.
+#[must_use]
+pub fn sli_event(second: &SecondSample) -> SliEvent {
+    SliEvent {
+        sent: second.sent,
+        ok: second.ok,
+        errors: second.error_count(),
+        p50_us: second.latency.p50_us,
+        p99_us: second.latency.p99_us,
+    }
+}
