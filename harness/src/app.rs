@@ -2,4 +2,5 @@
 //!
 //! Does not know of faults or detectors.
 
+pub mod dns;
 pub mod spec;

@@ -34,6 +34,17 @@ pub struct ServiceSpec {
     /// Memory limit of each pod, mebibytes; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u32>,
+    /// redis: bound of its data (`maxmemory`), mebibytes; evicts the least recently used. No bound by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory_mib: Option<u32>,
+}
+
+impl ServiceSpec {
+    /// The port on which it serves.
+    #[must_use]
+    pub fn serving_port(&self) -> u16 {
+        self.port.unwrap_or(self.kind.default_port())
+    }
 }
 
 /// What runs in a pod.
@@ -46,6 +57,18 @@ pub enum ServiceKind {
     Redis,
     /// A real PostgreSQL.
     Postgres,
+}
+
+impl ServiceKind {
+    /// The port on which a service of the kind serves unless told otherwise.
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 8080,
+            Self::Redis => 6379,
+            Self::Postgres => 5432,
+        }
+    }
 }
 
 fn one() -> u16 {

@@ -1,0 +1,95 @@
+//! Waits until pods serve, as seen from inside their own network namespace.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::layout::{DNS_SERVICE, PodKind};
+use crate::app::spec::ServiceKind;
+use crate::target::PodHandle;
+use crate::target::namespace::{NamespaceError, run_in_netns};
+
+const TRY_TIMEOUT: Duration = Duration::from_millis(500);
+const TRY_INTERVAL: Duration = Duration::from_millis(10);
+const LOG_LINES: usize = 12;
+
+/// A pod does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadyError {
+    /// Its namespace cannot be entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// It did not serve in time.
+    #[error("pod {pod} does not serve on {address} after {} ms ({last}); the end of its log:\n{log}", waited.as_millis())]
+    NotServing {
+        /// The pod.
+        pod: String,
+        /// Where it should serve.
+        address: SocketAddr,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What the last try met.
+        last: io::Error,
+        /// The last lines of its output.
+        log: String,
+    },
+}
+
+/// Returns when the pod serves, at the latest after `patience`. Blocks.
+pub fn wait(pod: &PodHandle, kind: PodKind, patience: Duration, log: &Path) -> Result<(), ReadyError> {
+    let address = SocketAddr::from((pod.ip, pod.port));
+    let begun = Instant::now();
+    let served = run_in_netns(&pod.netns, || {
+        loop {
+            let tried = match kind {
+                PodKind::Dns => ask_own_name(address),
+                PodKind::App(ServiceKind::Http | ServiceKind::Redis | ServiceKind::Postgres) => {
+                    TcpStream::connect_timeout(&address, TRY_TIMEOUT).map(drop)
+                }
+            };
+            match tried {
+                Ok(()) => return Ok(()),
+                Err(error) if begun.elapsed() >= patience => return Err(error),
+                Err(_) => std::thread::sleep(TRY_INTERVAL),
+            }
+        }
+    })?;
+    served.map_err(|last| ReadyError::NotServing {
+        pod: pod.name.to_string(),
+        address,
+        waited: begun.elapsed(),
+        last,
+        log: tail(log),
+    })
+}
+
+fn ask_own_name(server: SocketAddr) -> io::Result<()> {
+    let mut question = Message::new();
+    let name = Name::from_ascii(DNS_SERVICE).map_err(io::Error::other)?;
+    question.set_id(1).add_query(Query::query(name, RecordType::A));
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(TRY_TIMEOUT))?;
+    socket.send(&question.to_vec().map_err(io::Error::other)?)?;
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer)?;
+    let answer = Message::from_vec(&buffer[..length]).map_err(io::Error::other)?;
+    if answer.answers().is_empty() {
+        Err(io::Error::other("the name server does not know itself"))
+    } else {
+        Ok(())
+    }
+}
+
+/// The last lines of a pod's output.
+#[must_use]
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().collect::<Vec<_>>();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
