@@ -1,5 +1,15 @@
 //! The applications that scenarios run on: their declaration, and the code of their http services.
 //!
-//! Does not know of faults or detectors.
+//! Does not know of faults or detectors: a service behaves as declared, and what goes wrong comes from outside.
 
+pub mod duration;
 pub mod spec;
+pub mod template;
+pub mod shard;
+pub mod validate;
+pub mod file;
+pub mod postgres;
+pub mod service;
+
+pub use file::{App, AppError, load};
+pub use validate::{AppProblem, validate};
