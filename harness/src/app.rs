@@ -9,6 +9,7 @@ pub mod shard;
 pub mod validate;
 pub mod file;
 pub mod postgres;
+pub mod http_client;
 pub mod service;
 
 pub use file::{App, AppError, load};

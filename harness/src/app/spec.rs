@@ -260,7 +260,11 @@ pub struct PoolSpec {
 
 impl Default for PoolSpec {
     fn default() -> Self {
-        Self { size: 16, connect_timeout: Duration::from_millis(250), max_age: Duration::from_secs(4) }
+        Self {
+            size: 16,
+            connect_timeout: Duration::from_millis(250),
+            max_age: Duration::from_secs(4),
+        }
     }
 }
 

@@ -48,7 +48,10 @@ pub fn places(text: &str) -> Result<Vec<&str>, TemplateError> {
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
         let inner = rest[at..].strip_prefix('{').ok_or_else(unbalanced)?;
-        let end = inner.find(['{', '}']).filter(|end| inner[*end..].starts_with('}')).ok_or_else(unbalanced)?;
+        let end = inner
+            .find(['{', '}'])
+            .filter(|end| inner[*end..].starts_with('}'))
+            .ok_or_else(unbalanced)?;
         names.push(&inner[..end]);
         rest = &inner[end + 1..];
     }
@@ -58,7 +61,9 @@ pub fn places(text: &str) -> Result<Vec<&str>, TemplateError> {
 /// Fills the places of a text that was checked before; an unknown place stays as it is.
 #[must_use]
 pub fn fill(text: &str, values: &[(String, String)]) -> String {
-    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), value)
+    })
 }
 
 /// A path of a load, with at most one choice of keys.
@@ -73,9 +78,15 @@ pub struct LoadPath {
 #[derive(Clone, Debug, PartialEq)]
 enum Keys {
     None,
-    Uniform { first: u64, last: u64 },
+    Uniform {
+        first: u64,
+        last: u64,
+    },
     /// `cumulative[i]` is the probability of the first i + 1 keys.
-    Zipf { first: u64, cumulative: Vec<f64> },
+    Zipf {
+        first: u64,
+        cumulative: Vec<f64>,
+    },
 }
 
 impl LoadPath {
@@ -97,8 +108,16 @@ impl LoadPath {
         if !before.starts_with('/') || !before.chars().chain(after.chars()).all(allowed) {
             return Err(TemplateError::NotAPath { text: text.to_owned() });
         }
-        let keys = if choices.is_empty() { Keys::None } else { Keys::parse(choice)? };
-        Ok(Self { before: before.to_owned(), keys, after: after.to_owned() })
+        let keys = if choices.is_empty() {
+            Keys::None
+        } else {
+            Keys::parse(choice)?
+        };
+        Ok(Self {
+            before: before.to_owned(),
+            keys,
+            after: after.to_owned(),
+        })
     }
 
     /// One path, with a key chosen by `rng`. Draws nothing where there is no choice.
@@ -108,7 +127,9 @@ impl LoadPath {
             Keys::Uniform { first, last } => self.with_key(rng.random_range(*first..=*last)),
             Keys::Zipf { first, cumulative } => {
                 let draw: f64 = rng.random();
-                let index = cumulative.partition_point(|bound| *bound <= draw).min(cumulative.len() - 1);
+                let index = cumulative
+                    .partition_point(|bound| *bound <= draw)
+                    .min(cumulative.len() - 1);
                 self.with_key(first + index as u64)
             }
         }
@@ -134,7 +155,9 @@ impl LoadPath {
 
 impl Keys {
     fn parse(choice: &str) -> Result<Self, TemplateError> {
-        let error = || TemplateError::Choice { choice: choice.to_owned() };
+        let error = || TemplateError::Choice {
+            choice: choice.to_owned(),
+        };
         let mut parts = choice.split(':');
         let (kind, range, exponent) = (parts.next(), parts.next().ok_or_else(error)?, parts.next());
         if parts.next().is_some() {
@@ -156,7 +179,10 @@ impl Keys {
                 if !(0.0..=10.0).contains(&exponent) {
                     return Err(error());
                 }
-                Ok(Self::Zipf { first, cumulative: zipf(last - first + 1, exponent) })
+                Ok(Self::Zipf {
+                    first,
+                    cumulative: zipf(last - first + 1, exponent),
+                })
             }
             _other_names => Err(error()),
         }
@@ -187,7 +213,10 @@ mod tests {
     #[test]
     fn finds_and_fills_places() {
         assert_eq!(places("a{id}b{x}"), Ok(vec!["id", "x"]));
-        assert_eq!(fill("a{id}b{x}", &[("id".into(), "7".into()), ("x".into(), "y".into())]), "a7by");
+        assert_eq!(
+            fill("a{id}b{x}", &[("id".into(), "7".into()), ("x".into(), "y".into())]),
+            "a7by"
+        );
         for text in ["{", "}", "a{b", "a}b", "{a{b}}"] {
             assert!(places(text).is_err(), "{text}");
         }
@@ -195,7 +224,14 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_load_path() {
-        for text in ["product", "/p/{uniform:5..1}", "/p/{gauss:1..5}", "/p/{uniform:1..5}/{uniform:1..5}", "/a b", "/{id}"] {
+        for text in [
+            "product",
+            "/p/{uniform:5..1}",
+            "/p/{gauss:1..5}",
+            "/p/{uniform:1..5}/{uniform:1..5}",
+            "/a b",
+            "/{id}",
+        ] {
             assert!(LoadPath::parse(text).is_err(), "{text}");
         }
     }
