@@ -5,6 +5,7 @@
 pub mod duration;
 pub mod spec;
 pub mod template;
+pub(crate) mod spread;
 pub mod shard;
 pub mod validate;
 pub mod file;

@@ -2,6 +2,8 @@
 //!
 //! The hash is fixed (FNV-1a with a final mix), so that every service, trial and version agrees.
 
+use super::spread::mix;
+
 /// The replica, 0 to `replica_count - 1`, that holds `key`.
 ///
 /// # Panics
@@ -17,13 +19,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// Spreads every input bit over the output (the finaliser of SplitMix64).
-pub(crate) fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

@@ -46,6 +46,9 @@ pub struct PathShare {
     /// Weight against the other paths.
     #[serde(default = "unit_weight")]
     pub weight: f64,
+    /// Whether each key is asked for once before the run, so that the caches are warm.
+    #[serde(default)]
+    pub prefill: bool,
 }
 
 /// One service. Which fields apply depends on its kind.

@@ -10,8 +10,8 @@ use deadpool::managed::{self, Manager, Metrics, Object, PoolError, QueueMode, Re
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
-use crate::app::shard::mix;
 use crate::app::spec::PoolSpec;
+use crate::app::spread::jittered;
 
 /// How often idle connections that are too old are looked for.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -154,26 +154,5 @@ impl<C: Connector> Manager for AgingManager<C> {
         } else {
             Err(RecycleError::Message("too old, or closed by the other side".into()))
         }
-    }
-}
-
-/// Between half and one and a half of `mean`, by a sequence that is fixed: connections opened together part.
-pub(crate) fn jittered(mean: Duration, index: u64) -> Duration {
-    let unit = (mix(index.wrapping_add(0x9e37_79b9_7f4a_7c15)) >> 11) as f64 / (1_u64 << 53) as f64;
-    mean.mul_f64(0.5 + unit)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_spread_around_the_mean() {
-        let ages: Vec<f64> = (0..1000)
-            .map(|index| jittered(Duration::from_secs(4), index).as_secs_f64())
-            .collect();
-        assert!(ages.iter().all(|age| (2.0..=6.0).contains(age)));
-        let mean = ages.iter().sum::<f64>() / 1000.0;
-        assert!((3.8..4.2).contains(&mean), "{mean}");
     }
 }

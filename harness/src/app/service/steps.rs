@@ -15,8 +15,9 @@ use super::failure::{CallError, Failure};
 use super::pool::{Connector, Lease, Pool};
 use super::resolver::Resolver;
 use super::work::burn;
-use crate::app::shard::{mix, shard_of};
+use crate::app::shard::shard_of;
 use crate::app::spec::{AppSpec, CacheAside, Call, PoolSpec, Query, Step};
+use crate::app::spread::mix;
 use crate::app::template::fill;
 
 /// A step with what it needs.

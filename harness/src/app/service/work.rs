@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::app::shard::mix;
+use crate::app::spread::mix;
 
 /// Rounds between two looks at the clock: some ten microseconds, against a few hundred nanoseconds for the look.
 const ROUNDS: u64 = 8_000;
