@@ -4,4 +4,5 @@
 
 pub mod app;
 pub mod target;
+pub mod workload;
 pub mod fault;

@@ -1,11 +1,14 @@
-//! What runs in the pods of the local cluster, and the two processes that hold such a cluster.
+//! The program that runs inside the pods of a cluster, and the two processes that hold a local one.
+//!
+//! One subcommand for each job; none of them is for people.
 
 use clap::{Parser, Subcommand};
-use gauntlet_harness::app::dns;
+use gauntlet_harness::app::{dns, service};
 use gauntlet_harness::target::local;
 
+/// What runs inside the pods of a Gauntlet cluster. Started by `gauntlet`, not by hand.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -13,6 +16,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be one http service of an app.
+    Http(service::HttpArgs),
     /// The cluster's name server.
     Dns(dns::DnsArgs),
     /// Holds a local cluster for the harness, and removes what is left of it when the harness ends.
@@ -28,6 +33,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Http(args) => service::run(&args),
         Command::Dns(args) => dns::run(&args),
         Command::Warden => local::warden::run(),
         Command::Init => local::init::run(),
