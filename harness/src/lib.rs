@@ -2,6 +2,7 @@
 //!
 //! Modules stand in the order of the data. Does not know how a detector thinks.
 
+pub mod scenario;
 pub mod app;
 pub mod target;
 pub mod fault;
