@@ -121,3 +121,6 @@ fn not_found(asked: &str, message: String, advice: &str) -> ScenarioErrors {
     problems.add(Span { offset: 0, len: asked.len() }, message).advise(advice);
     problems.into_errors("scenario", asked)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Does not find problems.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -71,20 +72,25 @@ impl Problem {
 /// `did you mean …?`, or the list of what is possible.
 #[must_use]
 pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
-    let valid: Vec<&str> = valid.into_iter().collect();
+    let valid: BTreeSet<&str> = valid.into_iter().collect();
     match nearest(written, valid.iter().copied()) {
         Some(word) => format!("did you mean `{word}`?"),
         None if valid.is_empty() => "there is none".to_owned(),
-        None => format!("one of: {}", valid.join(", ")),
+        None => format!("one of: {}", valid.into_iter().collect::<Vec<_>>().join(", ")),
     }
 }
 
 /// The valid word that `written` was probably meant to be.
 #[must_use]
 pub fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |word: &str| strsim::jaro_winkler(&written.to_lowercase(), &word.to_lowercase());
+    let written = written.to_lowercase();
+    // Exchanged letters of short words are far apart for Jaro–Winkler, and long prefixes are for the other.
+    let likeness = |word: &str| {
+        let edits = strsim::normalized_damerau_levenshtein(&written, word);
+        edits.max(strsim::jaro_winkler(&written, &word.to_lowercase()) - 0.15)
+    };
     let best = valid.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
-    (likeness(best) >= 0.8).then_some(best)
+    (likeness(best) >= 0.65).then_some(best)
 }
 
 /// All that is wrong with one file. Never empty.

@@ -90,11 +90,13 @@ impl<'a> Fields<'a> {
             } else if known().any(|field| field.name == key.value) {
                 first.push(entry);
             } else if foreign == Foreign::Report || !has_field(elsewhere, &key.value) {
-                unknown_field(key, path, &known().map(|field| field.name).collect::<Vec<_>>(), elsewhere, problems);
+                unknown_field(key, path, &names(shapes).collect::<Vec<_>>(), elsewhere, problems);
             }
         }
         for field in known().filter(|field| field.absent == Absent::Mistake) {
-            if !entries.iter().any(|(key, _)| key.value == field.name) {
+            // A misspelt field is reported as such, and not once more as missing.
+            let misspelt = |key: &str| !has_field(shapes, key) && nearest(key, names(shapes)) == Some(field.name);
+            if !entries.iter().any(|(key, _)| key.value == field.name || misspelt(&key.value)) {
                 problems
                     .add(start_of(node), format!("`{path}` lacks `{}`", field.name))
                     .advise(format!("add `{}: {}`", field.name, field.example));
@@ -136,8 +138,12 @@ enum Foreign {
     Tolerate,
 }
 
+fn names<'s>(shapes: &'s [&'static Shape]) -> impl Iterator<Item = &'static str> + 's {
+    shapes.iter().flat_map(|shape| shape.fields).map(|field| field.name)
+}
+
 fn has_field(shapes: &[&'static Shape], name: &str) -> bool {
-    shapes.iter().flat_map(|shape| shape.fields).any(|field| field.name == name)
+    names(shapes).any(|field| field == name)
 }
 
 /// A mapping's own span may reach over many lines; its first key is where the eye looks.

@@ -73,7 +73,11 @@ pub struct SyntaxError {
 /// Reads `text` as one YAML document.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     // Duplicates are passed on, because the reader reports all of them together with everything else.
-    let options = serde_yaml::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    // Only `true` and `false` are that: a fault may be named `n` or `on`.
+    let options = serde_yaml::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+    };
     match serde_yaml::from_str_with_options::<Spanned<Value>>(text, options) {
         Ok(root) => Ok(at(root)),
         Err(error) => {

@@ -291,7 +291,10 @@ impl Context<'_> {
     fn root_cause(&self, cause: &At<RootCauseSpec>, problems: &mut Problems) -> Option<RootCause> {
         let spec = &cause.value;
         let ids = || self.spec.faults.iter().filter_map(|fault| fault.value.id.as_ref()).map(|id| id.value.as_str());
-        if let Some(fault) = spec.fault.as_ref().filter(|fault| ids().all(|id| id != fault.value)) {
+        // An id that could not be read was reported, and may be the one that is meant.
+        let all_read = !self.spec.faults.is_empty() && self.spec.faults.iter().all(|fault| fault.value.id.is_some());
+        let unknown = |fault: &&At<String>| all_read && ids().all(|id| id != fault.value);
+        if let Some(fault) = spec.fault.as_ref().filter(unknown) {
             problems
                 .add(fault.span, format!("no fault is named `{}`", fault.value))
                 .advise(did_you_mean(&fault.value, ids()));
