@@ -320,7 +320,7 @@ fn the_catalogue_is_built_in() {
 /// The tables of the documentation are those that the reader checks with. `UPDATE_EXPECT=1` writes them.
 #[test]
 fn the_documentation_has_every_field() {
-    const BEGIN: &str = "<!-- fields: begin (written by a test, see CONTRIBUTING) -->\n";
+    const BEGIN: &str = "<!-- fields: begin (written by `UPDATE_EXPECT=1 cargo test -p gauntlet-harness documentation`) -->\n";
     const END: &str = "<!-- fields: end -->\n";
     let path = shipped().join("README.md");
     let text = std::fs::read_to_string(&path).expect("scenarios/README.md");
