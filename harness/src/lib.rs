@@ -2,6 +2,8 @@
 //!
 //! Modules stand in the order of the data. Does not know how a detector thinks.
 
+pub mod scenario;
+pub mod plan;
 pub mod app;
 pub mod target;
 pub mod workload;

@@ -1,0 +1,126 @@
+//! Scenario files: found, read, checked; all that is wrong with one is said at once.
+//!
+//! Does not know pods, seeds or time. [`load`] is the way in; [`model`] is what comes out.
+
+use std::path::Path;
+
+pub mod model;
+mod spec;
+mod fault_spec;
+mod truth_spec;
+mod validate;
+pub mod outline;
+pub mod catalogue;
+pub mod shapes;
+pub mod reader;
+pub mod tree;
+pub mod problem;
+
+pub use model::Scenario;
+pub use problem::ScenarioErrors;
+
+use outline::AppOutline;
+use problem::{Problems, did_you_mean};
+use tree::{At, Span};
+
+/// Loads a scenario by the name it has in the catalogue (the directory, then what is built in) or by its path.
+pub fn load(name_or_path: &str, catalogue: &Path) -> Result<Scenario, ScenarioErrors> {
+    if catalogue::is_path(name_or_path) {
+        let path = Path::new(name_or_path);
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| not_found(name_or_path, format!("failed to read the file: {error}"), "check the path"))?;
+        return read(name_or_path, &text, path.parent().unwrap_or(Path::new(".")), catalogue, NameRule::Free);
+    }
+    let entries = catalogue::scenarios(catalogue);
+    let Some(entry) = entries.iter().find(|entry| entry.name == name_or_path) else {
+        let advice = did_you_mean(name_or_path, entries.iter().map(|entry| entry.name.as_str()));
+        return Err(not_found(name_or_path, "no scenario has this name".to_owned(), &advice));
+    };
+    let shown = entry.display_path();
+    let text = entry
+        .text()
+        .map_err(|error| not_found(&shown, format!("failed to read the file: {error}"), "check the file"))?;
+    let directory = match &entry.origin {
+        catalogue::Origin::Disk(path) => path.parent().unwrap_or(catalogue),
+        catalogue::Origin::BuiltIn(_) => catalogue,
+    };
+    read(&shown, &text, directory, catalogue, NameRule::Is(&entry.name))
+}
+
+/// Reads a scenario from its text. `shown` is how reports call the file.
+pub fn read_text(shown: &str, text: &str, catalogue: &Path) -> Result<Scenario, ScenarioErrors> {
+    read(shown, text, Path::new("."), catalogue, NameRule::Free)
+}
+
+/// What `metadata.name` must be.
+enum NameRule<'a> {
+    /// Any name.
+    Free,
+    /// That of the file.
+    Is(&'a str),
+}
+
+fn read(
+    shown: &str,
+    text: &str,
+    directory: &Path,
+    catalogue: &Path,
+    rule: NameRule<'_>,
+) -> Result<Scenario, ScenarioErrors> {
+    let mut problems = Problems::default();
+    let root = match tree::parse(text) {
+        Ok(root) => root,
+        Err(error) => {
+            problems.add(error.span, error.message).advise("from here on the text is not YAML; the rest was not read");
+            return Err(problems.into_errors(shown, text));
+        }
+    };
+    let spec = spec::read(&root, &mut problems);
+    if let (NameRule::Is(file), Some(name)) = (rule, &spec.name)
+        && name.value != file
+    {
+        problems
+            .add(name.span, format!("the file is named `{file}`"))
+            .advise(format!("write `name: {file}`, or rename the file"));
+    }
+    let app = spec.app.as_ref().and_then(|app| find_app(app, directory, catalogue, &mut problems));
+    match validate::validate(&spec, app.as_ref(), &mut problems) {
+        Some(scenario) if problems.is_empty() => Ok(scenario),
+        _ => {
+            assert!(!problems.is_empty(), "a scenario without problems is complete");
+            Err(problems.into_errors(shown, text))
+        }
+    }
+}
+
+fn find_app(app: &At<String>, directory: &Path, catalogue: &Path, problems: &mut Problems) -> Option<AppOutline> {
+    let text = if catalogue::is_path(&app.value) {
+        std::fs::read_to_string(directory.join(&app.value))
+    } else {
+        let apps = catalogue::apps(catalogue);
+        let Some(entry) = apps.iter().find(|entry| entry.name == app.value) else {
+            problems
+                .add(app.span, format!("there is no application `{}`", app.value))
+                .advise(did_you_mean(&app.value, apps.iter().map(|entry| entry.name.as_str())));
+            return None;
+        };
+        entry.text()
+    };
+    match text.map_err(|error| error.to_string()).and_then(|text| AppOutline::read(&text).map_err(|e| e.to_string())) {
+        Ok(outline) => Some(outline),
+        Err(error) => {
+            problems.add(app.span, format!("failed to read application `{}`: {error}", app.value));
+            None
+        }
+    }
+}
+
+/// A report about a file that is not there: its text is what was asked for.
+fn not_found(asked: &str, message: String, advice: &str) -> ScenarioErrors {
+    let mut problems = Problems::default();
+    problems.add(Span { offset: 0, len: asked.len() }, message).advise(advice);
+    problems.into_errors("scenario", asked)
+}
+
+#[cfg(test)]
+mod tests;
