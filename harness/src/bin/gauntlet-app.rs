@@ -22,10 +22,10 @@ enum Command {
     Dns(dns::DnsArgs),
     /// Holds a local cluster for the harness, and removes what is left of it when the harness ends.
     #[command(name = "__warden", hide = true)]
-    Warden,
+    Warden(local::HolderArgs),
     /// First process of a local cluster: starts the pods' processes, again and again.
     #[command(name = "__init", hide = true)]
-    Init,
+    Init(local::HolderArgs),
     /// Makes a PostgreSQL data directory; first process of a namespace of its own.
     #[command(name = "__postgres-template", hide = true)]
     PostgresTemplate(local::postgres::TemplateArgs),
@@ -35,8 +35,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Http(args) => service::run(&args),
         Command::Dns(args) => dns::run(&args),
-        Command::Warden => local::warden::run(),
-        Command::Init => local::init::run(),
+        Command::Warden(_) => local::warden::run(),
+        Command::Init(_) => local::init::run(),
         Command::PostgresTemplate(args) => local::postgres::run(&args),
     }
 }

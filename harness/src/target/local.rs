@@ -4,6 +4,7 @@
 //! will be done to it.
 
 pub mod cgroup;
+mod error;
 pub mod init;
 mod keeper;
 pub mod layout;
@@ -28,13 +29,14 @@ use crate::app::spec::{AppSpec, ServiceKind};
 use crate::target::namespace::netns_inode;
 use crate::target::{Dial, NetnsFd, NodeHandle, PodHandle};
 
+pub use self::error::{DownError, TargetPortError, UpError};
 pub use self::keeper::{KeeperError, PodChange, RestartRecord};
 pub use self::owner::sweep_stale;
 pub use self::tools::MissingTools;
 
-use self::cgroup::{CgroupError, CgroupPlan, Hierarchies, Level, tgids};
+use self::cgroup::{CgroupPlan, Hierarchies, Level, tgids};
 use self::keeper::Keeper;
-use self::layout::{Layout, LayoutError, TargetPorts};
+use self::layout::{Layout, TargetPorts};
 use self::network::{Namespaces, NetworkError};
 use self::owner::{OwnerRecord, PREFIX};
 use self::pods::{Kitchen, Template};
@@ -43,6 +45,13 @@ use self::protocol::WardenSpec;
 use self::ready::ReadyError;
 use self::services::{Place, ServicesError};
 use self::tools::Tools;
+
+/// Arguments of the processes that hold a cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HolderArgs {
+    /// Name of the cluster, for whoever looks at a list of processes; all else comes over standard input.
+    pub cluster: String,
+}
 
 /// How a cluster is brought up.
 #[derive(Clone, Debug)]
@@ -72,81 +81,6 @@ impl Default for UpOptions {
             seed_sql: |_, _| "CREATE ROLE app LOGIN;\nCREATE DATABASE app OWNER app;\n".to_owned(),
         }
     }
-}
-
-/// The cluster could not be brought up. What had been made of it is gone.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// Not root.
-    #[error("the local cluster needs root (namespaces, cgroups, nftables)")]
-    NotRoot,
-    /// Programs are missing.
-    #[error(transparent)]
-    Tools(#[from] MissingTools),
-    /// The application does not fit.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// Our own program is missing.
-    #[error("{} is missing; it is built and installed together with this program", path.display())]
-    AppBinary {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// Cgroups.
-    #[error(transparent)]
-    Cgroup(#[from] CgroupError),
-    /// Namespaces, links, routes.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// Virtual services.
-    #[error(transparent)]
-    Services(#[from] ServicesError),
-    /// Databases.
-    #[error(transparent)]
-    Postgres(#[from] TemplateError),
-    /// The application's declaration could not be written.
-    #[error("failed to encode the application")]
-    Encode(#[from] serde_json::Error),
-    /// The warden.
-    #[error(transparent)]
-    Keeper(#[from] KeeperError),
-    /// A pod does not serve.
-    #[error(transparent)]
-    Ready(#[from] ReadyError),
-}
-
-impl UpError {
-    /// True when the machine lacks what a local cluster needs: nothing was tried, nothing is wrong with the application.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        matches!(
-            self,
-            Self::NotRoot | Self::Tools(_) | Self::AppBinary { .. } | Self::Postgres(TemplateError::NoUser)
-        )
-    }
-}
-
-/// The cluster could not be taken down, or not wholly.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to take cluster {cluster} down; `gauntlet recover` tries again")]
-pub struct DownError {
-    cluster: String,
-    #[source]
-    source: KeeperError,
-}
-
-/// A service's virtual addresses could not be led elsewhere.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetPortError {
-    /// There is no such service.
-    #[error("there is no service {service}")]
-    NoService {
-        /// As asked for.
-        service: String,
-    },
-    /// The rules.
-    #[error(transparent)]
-    Services(#[from] ServicesError),
 }
 
 /// A running cluster. Dropping it takes it down; [`LocalCluster::down`] also says whether that went well.

@@ -112,7 +112,10 @@ impl Keeper {
     pub(super) fn start(program: &Path, spec: &WardenSpec, namespaces: &[NetnsFd]) -> Result<Self, KeeperError> {
         let failed = |operation| move |source| KeeperError::Io { operation, source };
         let mut command = Command::new(program);
-        command.arg("__warden").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["__warden", &spec.cluster])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let inherit = namespaces.iter().map(|netns| Confine::Inherit(Arc::clone(netns)));
         confine(&mut command, [Confine::Session].into_iter().chain(inherit).collect());
         let mut child = command.spawn().map_err(failed("start"))?;

@@ -20,6 +20,10 @@ pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub const DNS_PORT: u16 = 53;
 /// The address from which load enters.
 pub const EDGE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 254);
+/// The network of virtual addresses.
+pub const SERVICES_NETWORK: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 0);
+/// Prefix length of the network of virtual addresses.
+pub const SERVICES_PREFIX: u8 = 16;
 /// Prefix length of the network that nodes and edge share.
 pub const FABRIC_PREFIX: u8 = 24;
 /// Prefix length of the network of one node's pods.

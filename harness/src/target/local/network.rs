@@ -19,7 +19,7 @@ use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use crate::target::NetnsFd;
 use crate::target::namespace::{NamespaceError, netns_inode, new_netns, run_in_netns};
 
-use super::layout::{EDGE_ADDRESS, FABRIC_PREFIX, Layout, PODS_PREFIX};
+use super::layout::{EDGE_ADDRESS, FABRIC_PREFIX, Layout, PODS_PREFIX, SERVICES_NETWORK, SERVICES_PREFIX};
 
 /// The route metric that names a congestion control algorithm (`RTAX_CC_ALGO` of linux/rtnetlink.h).
 const ROUTE_METRIC_CONGESTION_CONTROL: u16 = 16;
@@ -158,6 +158,15 @@ async fn connect_to_fabric(
     netlink.add_address(index, ip, FABRIC_PREFIX).await?;
     netlink
         .set_link("raise", "eth0", LinkUnspec::new_with_index(index).up().build())
+        .await?;
+    // A local caller's packets are translated after they are routed, so that virtual addresses need a route of any kind.
+    let virtual_services = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(SERVICES_NETWORK, SERVICES_PREFIX)
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .build();
+    netlink
+        .add_route("virtual services", with_congestion_control(virtual_services))
         .await
 }
 

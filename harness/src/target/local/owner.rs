@@ -128,10 +128,14 @@ fn remove_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`; the process's name, which may hold anything, ends with the last parenthesis.
+/// When the process was started, unless there is none or nobody has reaped it yet: field 22 of `/proc/PID/stat`. The
+/// process's name, which may hold anything, ends with the last parenthesis; its state is next.
 fn started_ticks(tgid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    (!matches!(state, "Z" | "X")).then_some(())?;
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

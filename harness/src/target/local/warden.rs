@@ -115,6 +115,10 @@ fn copy_tree(plan: &CopyPlan, from: &Path, to: &Path) -> std::io::Result<()> {
             fs::create_dir(to)?;
         }
         for entry in fs::read_dir(from)? {
+            // The longest part of the preparation: not for a harness that is gone.
+            if order_ended() {
+                return Err(std::io::Error::other("the harness is gone"));
+            }
             let entry = entry?;
             copy_tree(plan, &entry.path(), &to.join(entry.file_name()))?;
         }
@@ -125,11 +129,18 @@ fn copy_tree(plan: &CopyPlan, from: &Path, to: &Path) -> std::io::Result<()> {
     std::os::unix::fs::chown(to, Some(plan.user.uid), Some(plan.user.gid))
 }
 
+/// True when standard input has ended; nothing is said on it during the preparation.
+fn order_ended() -> bool {
+    let input = std::io::stdin();
+    let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 fn start_init(spec: &WardenSpec, namespaces: Vec<NetnsFd>) -> anyhow::Result<Child> {
     unshare(CloneFlags::CLONE_NEWPID).context("failed to make a PID namespace")?;
     let program = std::env::current_exe().context("failed to find this program")?;
     let mut command = Command::new(program);
-    command.arg("__init").stdin(Stdio::piped());
+    command.args(["__init", &spec.cluster]).stdin(Stdio::piped());
     let inherit = namespaces.iter().map(|netns| Confine::Inherit(Arc::clone(netns)));
     confine(&mut command, inherit.chain([Confine::DieWithParent]).collect());
     let mut init = command.spawn().context("failed to start init")?;
