@@ -7,3 +7,5 @@ pub mod plan;
 pub mod app;
 pub mod target;
 pub mod fault;
+pub mod check;
+pub mod score;
