@@ -6,8 +6,8 @@
 
 pub mod matching;
 pub mod moments;
-pub mod verdict;
 pub mod summary;
+pub mod verdict;
 
 use std::time::Duration;
 
@@ -140,7 +140,9 @@ pub fn score(record: &RunRecord) -> Score {
 fn answer_score(record: &RunRecord, stream: &Stream<'_>, onset_ns: MonotonicNanos) -> AnswerScore {
     let truth = &record.truth;
     let nothing = Vec::new();
-    let last = stream.final_answer(record, onset_ns).map_or(&nothing, |diagnosis| &diagnosis.candidates);
+    let last = stream
+        .final_answer(record, onset_ns)
+        .map_or(&nothing, |diagnosis| &diagnosis.candidates);
     let full = Ranking::new(last, truth, Granularity::EntityAndMechanism);
     let entity = Ranking::new(last, truth, Granularity::Entity);
     let right = full.right_at_top();
@@ -148,7 +150,9 @@ fn answer_score(record: &RunRecord, stream: &Stream<'_>, onset_ns: MonotonicNano
         time_to_detect: stream.time_to_detect(record, onset_ns),
         time_to_root_cause: stream.time_to_root_cause(record, onset_ns, Granularity::EntityAndMechanism),
         time_to_root_cause_entity: stream.time_to_root_cause(record, onset_ns, Granularity::Entity),
-        time_to_impact_ns: record.impact_ns.map(|impact_ns| impact_ns.cast_signed() - onset_ns.cast_signed()),
+        time_to_impact_ns: record
+            .impact_ns
+            .map(|impact_ns| impact_ns.cast_signed() - onset_ns.cast_signed()),
         alerts_before_onset: stream.alerts_between(record.inject_ns.unwrap_or(onset_ns), onset_ns),
         pods: matching::pods_answer(right, truth),
         exact_path: (!truth.path.is_empty()).then(|| right.is_some_and(|right| right.candidate.path == truth.path)),

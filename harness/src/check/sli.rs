@@ -69,7 +69,11 @@ pub fn over(seconds: &[SliSecond], sli: Sli) -> Option<f64> {
 /// The seconds that lie within `from_ns..=to_ns` as a whole or end in it.
 #[must_use]
 pub fn within(seconds: &[SliSecond], from_ns: MonotonicNanos, to_ns: MonotonicNanos) -> Vec<SliSecond> {
-    seconds.iter().filter(|second| second.at_ns > from_ns && second.at_ns <= to_ns).copied().collect()
+    seconds
+        .iter()
+        .filter(|second| second.at_ns > from_ns && second.at_ns <= to_ns)
+        .copied()
+        .collect()
 }
 
 /// What broke the steady state over `seconds`, in words; empty if it held.
@@ -93,7 +97,10 @@ pub fn steady_state_breaches(bounds: &[Bound], seconds: &[SliSecond]) -> Vec<Str
 #[must_use]
 pub fn impact_at(impact: &Impact, baseline: &[SliSecond], during: &[SliSecond]) -> Option<MonotonicNanos> {
     let hurts = |second: &&SliSecond| {
-        let mut each = impact.conditions.iter().map(|condition| holds(condition, baseline, second));
+        let mut each = impact
+            .conditions
+            .iter()
+            .map(|condition| holds(condition, baseline, second));
         match impact.need {
             Need::Any => each.any(|holds| holds),
             Need::All => each.all(|holds| holds),
@@ -106,13 +113,20 @@ pub fn impact_at(impact: &Impact, baseline: &[SliSecond], during: &[SliSecond]) 
 #[must_use]
 pub fn recovered_at(bounds: &[Bound], after: &[SliSecond]) -> Option<MonotonicNanos> {
     let good = |second: &SliSecond| {
-        bounds.iter().all(|bound| second.value(bound.sli).is_some_and(|value| keeps(value, bound.limit)))
+        bounds
+            .iter()
+            .all(|bound| second.value(bound.sli).is_some_and(|value| keeps(value, bound.limit)))
     };
-    after.windows(RECOVERED_SECONDS).find(|run| run.iter().all(good)).map(|run| run[0].at_ns)
+    after
+        .windows(RECOVERED_SECONDS)
+        .find(|run| run.iter().all(good))
+        .map(|run| run[0].at_ns)
 }
 
 fn holds(condition: &Condition, baseline: &[SliSecond], second: &SliSecond) -> bool {
-    let Some(value) = second.value(condition.sli) else { return false };
+    let Some(value) = second.value(condition.sli) else {
+        return false;
+    };
     match condition.threshold {
         Threshold::AtLeast(least) => value >= least,
         Threshold::AtMost(most) => value <= most,
@@ -131,7 +145,11 @@ fn keeps(value: f64, limit: Limit) -> bool {
 }
 
 fn name(sli: Sli) -> &'static str {
-    Sli::WORDS.iter().find(|(_, known)| *known == sli).map(|(word, _)| *word).expect("every indicator has a name")
+    Sli::WORDS
+        .iter()
+        .find(|(_, known)| *known == sli)
+        .map(|(word, _)| *word)
+        .expect("every indicator has a name")
 }
 
 fn show(value: f64, sli: Sli) -> String {
@@ -163,29 +181,57 @@ mod tests {
     #[test]
     fn one_bad_second_of_a_baseline_is_no_unsteady_state() {
         let bounds = [
-            Bound { sli: Sli::LatencyP50, limit: Limit::Max(10_000.0) },
-            Bound { sli: Sli::ErrorRatio, limit: Limit::Max(0.01) },
-            Bound { sli: Sli::Throughput, limit: Limit::Min(90.0) },
+            Bound {
+                sli: Sli::LatencyP50,
+                limit: Limit::Max(10_000.0),
+            },
+            Bound {
+                sli: Sli::ErrorRatio,
+                limit: Limit::Max(0.01),
+            },
+            Bound {
+                sli: Sli::Throughput,
+                limit: Limit::Min(90.0),
+            },
         ];
         assert!(steady_state_breaches(&bounds, &seconds(&[(100, 0, 2), (99, 1, 90), (100, 0, 2)])).is_empty());
         let breaches = steady_state_breaches(&bounds, &seconds(&[(50, 50, 20), (50, 50, 20)]));
-        assert_eq!(breaches, [
-            "latency-p50 20.0 ms above 10.0 ms",
-            "error-ratio 50.0 % above 1.0 %",
-            "throughput 50/s below 90/s"
-        ]);
-        assert_eq!(steady_state_breaches(&bounds[..1], &[]), ["latency-p50 was not measured"]);
+        assert_eq!(
+            breaches,
+            [
+                "latency-p50 20.0 ms above 10.0 ms",
+                "error-ratio 50.0 % above 1.0 %",
+                "throughput 50/s below 90/s"
+            ]
+        );
+        assert_eq!(
+            steady_state_breaches(&bounds[..1], &[]),
+            ["latency-p50 was not measured"]
+        );
     }
 
     #[test]
     fn harm_is_seen_in_the_first_second_that_meets_the_conditions() {
         let baseline = seconds(&[(100, 0, 2), (100, 0, 4), (100, 0, 2)]);
         let during = seconds(&[(100, 0, 3), (100, 0, 5), (60, 40, 9)]);
-        let slow = Condition { sli: Sli::LatencyP50, threshold: Threshold::TimesBaseline(2.0) };
-        let failing = Condition { sli: Sli::ErrorRatio, threshold: Threshold::AtLeast(0.05) };
-        let idle = Condition { sli: Sli::Throughput, threshold: Threshold::AtMost(0.0) };
+        let slow = Condition {
+            sli: Sli::LatencyP50,
+            threshold: Threshold::TimesBaseline(2.0),
+        };
+        let failing = Condition {
+            sli: Sli::ErrorRatio,
+            threshold: Threshold::AtLeast(0.05),
+        };
+        let idle = Condition {
+            sli: Sli::Throughput,
+            threshold: Threshold::AtMost(0.0),
+        };
         let at = |need, conditions: &[Condition]| {
-            let impact = Impact { within: std::time::Duration::ZERO, need, conditions: conditions.to_vec() };
+            let impact = Impact {
+                within: std::time::Duration::ZERO,
+                need,
+                conditions: conditions.to_vec(),
+            };
             impact_at(&impact, &baseline, &during).map(|at_ns| at_ns / 1_000_000_000)
         };
         assert_eq!(at(Need::Any, &[slow, failing]), Some(2));
@@ -195,15 +241,24 @@ mod tests {
 
     #[test]
     fn silence_of_users_is_neither_harm_of_latency_nor_recovery() {
-        let nothing = SliSecond { at_ns: 1, ..SliSecond::default() };
+        let nothing = SliSecond {
+            at_ns: 1,
+            ..SliSecond::default()
+        };
         assert_eq!(nothing.value(Sli::LatencyP99), None);
-        let bounds = [Bound { sli: Sli::LatencyP50, limit: Limit::Max(10_000.0) }];
+        let bounds = [Bound {
+            sli: Sli::LatencyP50,
+            limit: Limit::Max(10_000.0),
+        }];
         assert_eq!(recovered_at(&bounds, &[nothing, nothing]), None);
     }
 
     #[test]
     fn recovery_needs_two_good_seconds_and_is_dated_by_the_first() {
-        let bounds = [Bound { sli: Sli::LatencyP50, limit: Limit::Max(10_000.0) }];
+        let bounds = [Bound {
+            sli: Sli::LatencyP50,
+            limit: Limit::Max(10_000.0),
+        }];
         let after = seconds(&[(100, 0, 50), (100, 0, 2), (100, 0, 30), (100, 0, 2), (100, 0, 2)]);
         assert_eq!(recovered_at(&bounds, &after), Some(4_000_000_000));
     }

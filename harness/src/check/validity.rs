@@ -124,7 +124,11 @@ pub struct LossFact {
 
 impl LossFact {
     fn ratio(self) -> f64 {
-        if self.lost == 0 { 0.0 } else { self.lost as f64 / (self.lost + self.seen) as f64 }
+        if self.lost == 0 {
+            0.0
+        } else {
+            self.lost as f64 / (self.lost + self.seen) as f64
+        }
     }
 }
 
@@ -156,12 +160,19 @@ pub fn classify(facts: &RunFacts) -> Validity {
     }
     let ratio = facts.loss.ratio();
     if ratio > facts.loss.ratio_max {
-        let words = format!("{:.2} % of the evidence lost, limit {:.2} %", ratio * 100.0, facts.loss.ratio_max * 100.0);
+        let words = format!(
+            "{:.2} % of the evidence lost, limit {:.2} %",
+            ratio * 100.0,
+            facts.loss.ratio_max * 100.0
+        );
         add(Class::LostEvidence, &[words]);
     }
     findings.sort_by_key(|(class, _)| std::cmp::Reverse(*class));
     let class = findings.first().map_or(Class::Valid, |(class, _)| *class);
-    let findings = findings.into_iter().map(|(class, words)| format!("{}: {words}", class.name())).collect();
+    let findings = findings
+        .into_iter()
+        .map(|(class, words)| format!("{}: {words}", class.name()))
+        .collect();
     Validity { class, findings }
 }
 
@@ -188,9 +199,10 @@ fn no_harm(facts: &RunFacts) -> Option<String> {
     let within_ns = u64::try_from(impact.within.as_nanos()).unwrap_or(u64::MAX);
     match facts.impact_ns {
         None => Some(format!("users saw no harm within {:?}", impact.within)),
-        Some(impact_ns) if impact_ns > onset_ns.saturating_add(within_ns) => {
-            Some(format!("users saw harm only after {:.1} s", (impact_ns - onset_ns) as f64 / 1e9))
-        }
+        Some(impact_ns) if impact_ns > onset_ns.saturating_add(within_ns) => Some(format!(
+            "users saw harm only after {:.1} s",
+            (impact_ns - onset_ns) as f64 / 1e9
+        )),
         Some(_) => None,
     }
 }
@@ -205,16 +217,30 @@ mod tests {
     use crate::scenario::model::Need;
 
     fn good() -> RunFacts {
-        let outcome = InjectionOutcome::Proven { inject_ns: 1_000_000_000, onset_ns: 2_000_000_000 };
+        let outcome = InjectionOutcome::Proven {
+            inject_ns: 1_000_000_000,
+            onset_ns: 2_000_000_000,
+        };
         RunFacts {
             arm: Arm::Fault,
             harness_errors: Vec::new(),
             steady_state_breaches: Vec::new(),
-            injections: vec![InjectionFact { fault: "f".to_owned(), outcome }],
-            impact: Some(Impact { within: Duration::from_secs(8), need: Need::Any, conditions: Vec::new() }),
+            injections: vec![InjectionFact {
+                fault: "f".to_owned(),
+                outcome,
+            }],
+            impact: Some(Impact {
+                within: Duration::from_secs(8),
+                need: Need::Any,
+                conditions: Vec::new(),
+            }),
             impact_ns: Some(3_000_000_000),
             residue: Vec::new(),
-            loss: LossFact { lost: 0, seen: 1000, ratio_max: 0.01 },
+            loss: LossFact {
+                lost: 0,
+                seen: 1000,
+                ratio_max: 0.01,
+            },
         }
     }
 
@@ -226,23 +252,51 @@ mod tests {
     }
 
     fn absent() -> InjectionOutcome {
-        InjectionOutcome::Absent { inject_ns: 1, measured: "0 packets dropped".to_owned() }
+        InjectionOutcome::Absent {
+            inject_ns: 1,
+            measured: "0 packets dropped".to_owned(),
+        }
     }
 
     #[test]
     fn each_class_has_its_cause() {
         check(|_| (), expect!["VALID []"]);
-        check(|facts| facts.injections[0].outcome = absent(), expect![[r#"SILENT ["SILENT: no effect of `f`: 0 packets dropped"]"#]]);
-        check(|facts| facts.impact_ns = None, expect![[r#"SILENT ["SILENT: users saw no harm within 8s"]"#]]);
-        check(|facts| facts.impact_ns = Some(12_000_000_000), expect![[r#"SILENT ["SILENT: users saw harm only after 10.0 s"]"#]]);
-        check(|facts| facts.loss.lost = 50, expect![[r#"LOST_EVIDENCE ["LOST_EVIDENCE: 4.76 % of the evidence lost, limit 1.00 %"]"#]]);
         check(
-            |facts| facts.injections[0].outcome = InjectionOutcome::Failed { error: "no tc".to_owned() },
+            |facts| facts.injections[0].outcome = absent(),
+            expect![[r#"SILENT ["SILENT: no effect of `f`: 0 packets dropped"]"#]],
+        );
+        check(
+            |facts| facts.impact_ns = None,
+            expect![[r#"SILENT ["SILENT: users saw no harm within 8s"]"#]],
+        );
+        check(
+            |facts| facts.impact_ns = Some(12_000_000_000),
+            expect![[r#"SILENT ["SILENT: users saw harm only after 10.0 s"]"#]],
+        );
+        check(
+            |facts| facts.loss.lost = 50,
+            expect![[r#"LOST_EVIDENCE ["LOST_EVIDENCE: 4.76 % of the evidence lost, limit 1.00 %"]"#]],
+        );
+        check(
+            |facts| {
+                facts.injections[0].outcome = InjectionOutcome::Failed {
+                    error: "no tc".to_owned(),
+                }
+            },
             expect![[r#"NOT_INJECTED ["NOT_INJECTED: failed to inject `f`: no tc"]"#]],
         );
-        check(|facts| facts.steady_state_breaches.push("error-ratio 5 %".to_owned()), expect![[r#"UNSTABLE ["UNSTABLE: error-ratio 5 %"]"#]]);
-        check(|facts| facts.residue.push("a qdisc on eth0 of cache-0".to_owned()), expect![[r#"RESIDUE ["RESIDUE: a qdisc on eth0 of cache-0"]"#]]);
-        check(|facts| facts.harness_errors.push("disk full".to_owned()), expect![[r#"HARNESS_ERROR ["HARNESS_ERROR: disk full"]"#]]);
+        check(
+            |facts| facts.steady_state_breaches.push("error-ratio 5 %".to_owned()),
+            expect![[r#"UNSTABLE ["UNSTABLE: error-ratio 5 %"]"#]],
+        );
+        check(
+            |facts| facts.residue.push("a qdisc on eth0 of cache-0".to_owned()),
+            expect![[r#"RESIDUE ["RESIDUE: a qdisc on eth0 of cache-0"]"#]],
+        );
+        check(
+            |facts| facts.harness_errors.push("disk full".to_owned()),
+            expect![[r#"HARNESS_ERROR ["HARNESS_ERROR: disk full"]"#]],
+        );
     }
 
     #[test]
@@ -253,7 +307,9 @@ mod tests {
                 facts.residue.push("a rule".to_owned());
                 facts.loss.lost = 50;
             },
-            expect![[r#"RESIDUE ["RESIDUE: a rule", "SILENT: users saw no harm within 8s", "LOST_EVIDENCE: 4.76 % of the evidence lost, limit 1.00 %"]"#]],
+            expect![[
+                r#"RESIDUE ["RESIDUE: a rule", "SILENT: users saw no harm within 8s", "LOST_EVIDENCE: 4.76 % of the evidence lost, limit 1.00 %"]"#
+            ]],
         );
     }
 
@@ -268,7 +324,16 @@ mod tests {
             }
         };
         check(control(Arm::Placebo, absent()), expect!["VALID []"]);
-        check(control(Arm::Placebo, InjectionOutcome::Proven { inject_ns: 1, onset_ns: 2 }), expect![[r#"HARNESS_ERROR ["HARNESS_ERROR: placebo `f` had an effect"]"#]]);
+        check(
+            control(
+                Arm::Placebo,
+                InjectionOutcome::Proven {
+                    inject_ns: 1,
+                    onset_ns: 2,
+                },
+            ),
+            expect![[r#"HARNESS_ERROR ["HARNESS_ERROR: placebo `f` had an effect"]"#]],
+        );
         check(control(Arm::None, absent()), expect!["VALID []"]);
     }
 }

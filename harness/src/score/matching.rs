@@ -55,7 +55,10 @@ impl PodsAnswer {
     /// Whether exactly the true pods were named.
     #[must_use]
     pub fn is_exact(self) -> bool {
-        self == Self::Named { precision: 1.0, recall: 1.0 }
+        self == Self::Named {
+            precision: 1.0,
+            recall: 1.0,
+        }
     }
 }
 
@@ -80,17 +83,26 @@ impl<'a> Ranking<'a> {
         let mut items: Vec<Item<'a>> = Vec::new();
         let mut seen = Vec::new();
         for candidate in candidates {
-            let cause = truth.causes.iter().position(|cause| names(candidate, cause, truth, granularity));
+            let cause = truth
+                .causes
+                .iter()
+                .position(|cause| names(candidate, cause, truth, granularity));
             let key = match cause {
                 Some(index) => Key::Cause(index),
-                None => Key::Other(owner(&candidate.entity, truth), mechanism_at(candidate.mechanism, granularity)),
+                None => Key::Other(
+                    owner(&candidate.entity, truth),
+                    mechanism_at(candidate.mechanism, granularity),
+                ),
             };
             if !seen.contains(&key) {
                 seen.push(key);
                 items.push(Item { candidate, cause });
             }
         }
-        Self { items, causes: truth.causes.len() }
+        Self {
+            items,
+            causes: truth.causes.len(),
+        }
     }
 
     /// Groups of equal confidence: index of the first item, number of items.
@@ -99,7 +111,11 @@ impl<'a> Ranking<'a> {
         for (index, item) in self.items.iter().enumerate() {
             match groups.last_mut() {
                 Some((first, size))
-                    if self.items[*first].candidate.confidence.total_cmp(&item.candidate.confidence).is_eq() =>
+                    if self.items[*first]
+                        .candidate
+                        .confidence
+                        .total_cmp(&item.candidate.confidence)
+                        .is_eq() =>
                 {
                     *size += 1;
                 }
@@ -110,11 +126,16 @@ impl<'a> Ranking<'a> {
     }
 
     fn right_in(&self, (first, size): (usize, usize)) -> usize {
-        self.items[first..first + size].iter().filter(|item| item.cause.is_some()).count()
+        self.items[first..first + size]
+            .iter()
+            .filter(|item| item.cause.is_some())
+            .count()
     }
 
     fn top(&self) -> &[Item<'a>] {
-        self.ties().first().map_or(&[], |(first, size)| &self.items[*first..first + size])
+        self.ties()
+            .first()
+            .map_or(&[], |(first, size)| &self.items[*first..first + size])
     }
 
     /// Whether rank 1 is right, whichever of its ties is taken for it.
@@ -132,14 +153,11 @@ impl<'a> Ranking<'a> {
     /// Expected |A[1..k] ∩ R| / min(k, |R|).
     #[must_use]
     pub fn accuracy_at(&self, k: usize) -> f64 {
-        let hits: f64 = self
-            .ties()
-            .into_iter()
-            .map(|(first, size)| {
-                let taken = k.saturating_sub(first).min(size);
-                as_f64(self.right_in((first, size))) * as_f64(taken) / as_f64(size)
-            })
-            .sum();
+        // Not `sum`, whose zero is a negative one.
+        let hits = self.ties().into_iter().fold(0.0, |hits, (first, size)| {
+            let taken = k.saturating_sub(first).min(size);
+            hits + as_f64(self.right_in((first, size))) * as_f64(taken) / as_f64(size)
+        });
         hits / as_f64(k.min(self.causes).max(1))
     }
 
@@ -147,9 +165,9 @@ impl<'a> Ranking<'a> {
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self.first_right() {
-            Some((first, size, right)) => {
-                Rank::At { rank: as_f64(first) + as_f64(size + 1) / as_f64(right + 1) }
-            }
+            Some((first, size, right)) => Rank::At {
+                rank: as_f64(first) + as_f64(size + 1) / as_f64(right + 1),
+            },
             None => Rank::Absent,
         }
     }
@@ -157,7 +175,9 @@ impl<'a> Ranking<'a> {
     /// Expected 1 / rank of the first right answer, 0 below the top 10.
     #[must_use]
     pub fn reciprocal_rank(&self) -> f64 {
-        let Some((first, size, right)) = self.first_right() else { return 0.0 };
+        let Some((first, size, right)) = self.first_right() else {
+            return 0.0;
+        };
         // Chance that the first right one is at `offset` of its group: no right one before, then one of those left.
         let mut none_before = 1.0;
         let mut expected = 0.0;
@@ -173,7 +193,10 @@ impl<'a> Ranking<'a> {
 
     /// First group with a right answer: its first index, its size, how many are right.
     fn first_right(&self) -> Option<(usize, usize, usize)> {
-        let mut groups = self.ties().into_iter().map(|group| (group.0, group.1, self.right_in(group)));
+        let mut groups = self
+            .ties()
+            .into_iter()
+            .map(|group| (group.0, group.1, self.right_in(group)));
         groups.find(|(_, _, right)| *right > 0)
     }
 
@@ -237,7 +260,13 @@ fn is_at(entity: &Entity, place: &Place, pods: &[PodName], truth: &GroundTruth) 
         (Place::Service(service), Entity::Service { name }) => service == name,
         (Place::Service(service), Entity::Pod { name }) if pods.is_empty() => truth.owners.get(name) == Some(service),
         (Place::Service(_), Entity::Pod { name }) => pods.contains(name),
-        (Place::Edge { caller, callee }, Entity::Edge { caller: from, callee: to }) => caller == from && callee == to,
+        (
+            Place::Edge { caller, callee },
+            Entity::Edge {
+                caller: from,
+                callee: to,
+            },
+        ) => caller == from && callee == to,
         (Place::Node(node), Entity::Node { name }) => node == name,
         (Place::Node(node), Entity::Pod { name }) => truth.hosts.get(name) == Some(node),
         (Place::Service(_) | Place::Node(_), Entity::Edge { .. })
@@ -250,9 +279,17 @@ fn is_at(entity: &Entity, place: &Place, pods: &[PodName], truth: &GroundTruth) 
 /// The pods of the right answer against the true ones.
 #[must_use]
 pub fn pods_answer(right: Option<&Item<'_>>, truth: &GroundTruth) -> PodsAnswer {
-    let Some(Item { candidate, cause: Some(cause) }) = right else {
+    let Some(Item {
+        candidate,
+        cause: Some(cause),
+    }) = right
+    else {
         let judged = truth.causes.iter().any(|cause| !cause.pods.is_empty());
-        return if judged { PodsAnswer::NoRightAnswer } else { PodsAnswer::NotJudged };
+        return if judged {
+            PodsAnswer::NoRightAnswer
+        } else {
+            PodsAnswer::NotJudged
+        };
     };
     let true_pods = &truth.causes[*cause].pods;
     if true_pods.is_empty() {
@@ -265,8 +302,15 @@ pub fn pods_answer(right: Option<&Item<'_>>, truth: &GroundTruth) -> PodsAnswer 
     named.sort();
     named.dedup();
     let hits = as_f64(named.iter().filter(|pod| true_pods.contains(pod)).count());
-    let precision = if named.is_empty() { 0.0 } else { hits / as_f64(named.len()) };
-    PodsAnswer::Named { precision, recall: hits / as_f64(true_pods.len()) }
+    let precision = if named.is_empty() {
+        0.0
+    } else {
+        hits / as_f64(named.len())
+    };
+    PodsAnswer::Named {
+        precision,
+        recall: hits / as_f64(true_pods.len()),
+    }
 }
 
 /// Counts of candidates and pods are small.

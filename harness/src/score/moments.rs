@@ -52,8 +52,19 @@ impl<'a> Stream<'a> {
         let end_ns = record.observation_end_ns;
         let mut said: Vec<&Diagnosis> = record.diagnoses.iter().filter(|said| said.at_ns <= end_ns).collect();
         said.sort_by_key(|said| said.at_ns);
-        let until = said.iter().skip(1).map(|next| next.at_ns).chain([end_ns]).collect::<Vec<_>>();
-        Self { held: said.into_iter().zip(until).map(|(said, until)| (said.at_ns, until, said)).collect() }
+        let until = said
+            .iter()
+            .skip(1)
+            .map(|next| next.at_ns)
+            .chain([end_ns])
+            .collect::<Vec<_>>();
+        Self {
+            held: said
+                .into_iter()
+                .zip(until)
+                .map(|(said, until)| (said.at_ns, until, said))
+                .collect(),
+        }
     }
 
     /// Maximal intervals in which `holds` is true of what was said last, within `from_ns..to_ns`.
@@ -80,7 +91,9 @@ impl<'a> Stream<'a> {
     /// Moments at which silence ended, within `from_ns..=to_ns`.
     fn alerts(&self, from_ns: MonotonicNanos, to_ns: MonotonicNanos) -> impl Iterator<Item = MonotonicNanos> + '_ {
         let all = self.intervals(0, MonotonicNanos::MAX, |said| !said.candidates.is_empty());
-        all.into_iter().map(|(start, _)| start).filter(move |start| (from_ns..=to_ns).contains(start))
+        all.into_iter()
+            .map(|(start, _)| start)
+            .filter(move |start| (from_ns..=to_ns).contains(start))
     }
 
     /// Number of alerts from `from_ns` until before `to_ns`.
@@ -95,33 +108,35 @@ impl<'a> Stream<'a> {
     pub fn time_to_detect(&self, record: &RunRecord, onset_ns: MonotonicNanos) -> TimeTo {
         let until_ns = watched_until(record, onset_ns);
         match self.alerts(onset_ns, until_ns).next() {
-            Some(alert_ns) => TimeTo::Reached { after_ns: alert_ns - onset_ns },
-            None => TimeTo::NotReached { observed_for_ns: until_ns.saturating_sub(onset_ns) },
+            Some(alert_ns) => TimeTo::Reached {
+                after_ns: alert_ns - onset_ns,
+            },
+            None => TimeTo::NotReached {
+                observed_for_ns: until_ns.saturating_sub(onset_ns),
+            },
         }
     }
 
     /// From the onset to the start of the first interval in which rank 1 is right and stays so.
     #[must_use]
-    pub fn time_to_root_cause(
-        &self,
-        record: &RunRecord,
-        onset_ns: MonotonicNanos,
-        granularity: Granularity,
-    ) -> TimeTo {
+    pub fn time_to_root_cause(&self, record: &RunRecord, onset_ns: MonotonicNanos, granularity: Granularity) -> TimeTo {
         let recovery_ns = record.recover_start_ns.unwrap_or(MonotonicNanos::MAX);
         let limit_ns = recovery_ns.min(record.observation_end_ns);
         let until_ns = watched_until(record, onset_ns).min(recovery_ns);
         let hold_ns = u64::try_from(HOLD.as_nanos()).expect("seconds");
-        let right =
-            self.intervals(onset_ns, limit_ns, |said| {
-                Ranking::new(&said.candidates, &record.truth, granularity).is_right()
-            });
+        let right = self.intervals(onset_ns, limit_ns, |said| {
+            Ranking::new(&said.candidates, &record.truth, granularity).is_right()
+        });
         let settled = right
             .into_iter()
             .find(|(start, end)| *start <= until_ns && (end - start >= hold_ns || *end >= recovery_ns));
         match settled {
-            Some((start, _)) => TimeTo::Reached { after_ns: start - onset_ns },
-            None => TimeTo::NotReached { observed_for_ns: until_ns.saturating_sub(onset_ns) },
+            Some((start, _)) => TimeTo::Reached {
+                after_ns: start - onset_ns,
+            },
+            None => TimeTo::NotReached {
+                observed_for_ns: until_ns.saturating_sub(onset_ns),
+            },
         }
     }
 
@@ -130,7 +145,11 @@ impl<'a> Stream<'a> {
     pub fn final_answer(&self, record: &RunRecord, onset_ns: MonotonicNanos) -> Option<&'a Diagnosis> {
         let recovery_ns = record.recover_start_ns.unwrap_or(MonotonicNanos::MAX);
         let last_ns = watched_until(record, onset_ns).min(recovery_ns);
-        self.held.iter().rev().find(|(start, _, _)| *start <= last_ns).map(|(_, _, said)| *said)
+        self.held
+            .iter()
+            .rev()
+            .find(|(start, _, _)| *start <= last_ns)
+            .map(|(_, _, said)| *said)
     }
 
     /// Alarms while there was no reason for any. A surge is a reason for `load.surge` only.
@@ -138,12 +157,19 @@ impl<'a> Stream<'a> {
     pub fn false_alarms(&self, record: &RunRecord) -> FalseAlarms {
         let start_ns = record.observation_start_ns;
         let end_ns = match record.truth.arm {
-            Arm::Fault => record.onset_ns.or(record.inject_ns).unwrap_or(record.observation_end_ns),
+            Arm::Fault => record
+                .onset_ns
+                .or(record.inject_ns)
+                .unwrap_or(record.observation_end_ns),
             Arm::Surge | Arm::Placebo | Arm::None => record.observation_end_ns,
         };
         let onset_ns = record.onset_ns.unwrap_or(MonotonicNanos::MAX);
         let alarm = |said: &Diagnosis| !said.candidates.is_empty();
-        let wrong = |said: &Diagnosis| said.candidates.first().is_some_and(|top| top.mechanism != Mechanism::LoadSurge);
+        let wrong = |said: &Diagnosis| {
+            said.candidates
+                .first()
+                .is_some_and(|top| top.mechanism != Mechanism::LoadSurge)
+        };
         let alarms = match record.truth.arm {
             Arm::Fault | Arm::Placebo | Arm::None => self.intervals(start_ns, end_ns, alarm),
             Arm::Surge => {
@@ -160,7 +186,10 @@ impl<'a> Stream<'a> {
             }
             silent_since = Some(until);
         }
-        FalseAlarms { episodes_ns, fault_free_ns: end_ns.saturating_sub(start_ns) }
+        FalseAlarms {
+            episodes_ns,
+            fault_free_ns: end_ns.saturating_sub(start_ns),
+        }
     }
 }
 

@@ -90,13 +90,23 @@ impl Proportion {
     pub fn new(hits: usize, of: usize) -> Self {
         assert!(hits <= of, "{hits} hits of {of}");
         if of == 0 {
-            return Self { hits, of, low: 0.0, high: 1.0 };
+            return Self {
+                hits,
+                of,
+                low: 0.0,
+                high: 1.0,
+            };
         }
         let (count, share) = (of as f64, hits as f64 / of as f64);
         let scale = 1.0 + Z * Z / count;
         let middle = (share + Z * Z / (2.0 * count)) / scale;
         let half = Z / scale * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
-        Self { hits, of, low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+        Self {
+            hits,
+            of,
+            low: (middle - half).max(0.0),
+            high: (middle + half).min(1.0),
+        }
     }
 
     /// The share itself; `None` of nothing.
@@ -173,7 +183,12 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
         for (scenario, answer) in &answers {
             by_scenario.entry(scenario).or_default().push(value(answer));
         }
-        mean(&by_scenario.values().filter_map(|values| mean(values)).collect::<Vec<_>>())
+        mean(
+            &by_scenario
+                .values()
+                .filter_map(|values| mean(values))
+                .collect::<Vec<_>>(),
+        )
     };
     Summary {
         run_count: runs.len(),
@@ -189,8 +204,18 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
         mrr: macro_mean(&|answer| answer.full.reciprocal_rank),
         time_to_detect: times(answers.iter().map(|(_, answer)| answer.time_to_detect)),
         time_to_root_cause: times(answers.iter().map(|(_, answer)| answer.time_to_root_cause)),
-        false_alarms: rate(valid.iter().filter(|run| run.score.arm != Arm::Surge).map(|run| &run.score)),
-        surge_alarms: rate(valid.iter().filter(|run| run.score.arm == Arm::Surge).map(|run| &run.score)),
+        false_alarms: rate(
+            valid
+                .iter()
+                .filter(|run| run.score.arm != Arm::Surge)
+                .map(|run| &run.score),
+        ),
+        surge_alarms: rate(
+            valid
+                .iter()
+                .filter(|run| run.score.arm == Arm::Surge)
+                .map(|run| &run.score),
+        ),
         verdict: runs.iter().map(|run| run.judgement.verdict).max(),
     }
 }
@@ -232,7 +257,9 @@ fn quantile(ends: &[(u64, bool)], share: f64) -> Quantile {
             }
         }
     }
-    Quantile::Beyond { observed_for_ns: ends.last().map_or(0, |(end, _)| *end) }
+    Quantile::Beyond {
+        observed_for_ns: ends.last().map_or(0, |(end, _)| *end),
+    }
 }
 
 fn rate<'a>(scores: impl Iterator<Item = &'a Score>) -> Rate {
@@ -249,12 +276,26 @@ fn rate<'a>(scores: impl Iterator<Item = &'a Score>) -> Rate {
 #[must_use]
 pub fn rate_of(count: usize, hours: f64) -> Rate {
     if hours <= 0.0 {
-        return Rate { count, hours: 0.0, low_per_hour: 0.0, high_per_hour: None };
+        return Rate {
+            count,
+            hours: 0.0,
+            low_per_hour: 0.0,
+            high_per_hour: None,
+        };
     }
-    let low = if count == 0 { 0.0 } else { poisson_mean(|mean| 1.0 - poisson_cdf(count - 1, mean) >= 0.025) };
+    let low = if count == 0 {
+        0.0
+    } else {
+        poisson_mean(|mean| 1.0 - poisson_cdf(count - 1, mean) >= 0.025)
+    };
     let tail = if count == 0 { 0.05 } else { 0.025 };
     let high = poisson_mean(|mean| poisson_cdf(count, mean) <= tail);
-    Rate { count, hours, low_per_hour: low / hours, high_per_hour: Some(high / hours) }
+    Rate {
+        count,
+        hours,
+        low_per_hour: low / hours,
+        high_per_hour: Some(high / hours),
+    }
 }
 
 /// Smallest mean for which `reached` holds; it must hold from some mean on.
@@ -302,7 +343,10 @@ mod tests {
     fn rates_have_exact_poisson_intervals() {
         assert!(near(rate_of(0, 2.0).high_per_hour.expect("watched"), 3.0 / 2.0));
         let four = rate_of(4, 1.0);
-        assert!(near(four.low_per_hour, 1.09) && near(four.high_per_hour.expect("watched"), 10.24), "{four:?}");
+        assert!(
+            near(four.low_per_hour, 1.09) && near(four.high_per_hour.expect("watched"), 10.24),
+            "{four:?}"
+        );
         assert_eq!(rate_of(0, 0.0).high_per_hour, None);
     }
 
@@ -311,11 +355,17 @@ mod tests {
         let reached = |after_ns| TimeTo::Reached { after_ns };
         let watched = |observed_for_ns| TimeTo::NotReached { observed_for_ns };
         let all = times([reached(1), reached(3), reached(5), watched(10)].into_iter());
-        assert_eq!((all.median, all.p90), (Quantile::At { after_ns: 3 }, Quantile::Beyond { observed_for_ns: 10 }));
+        assert_eq!(
+            (all.median, all.p90),
+            (Quantile::At { after_ns: 3 }, Quantile::Beyond { observed_for_ns: 10 })
+        );
         assert_eq!(all.restricted_mean_ns, Some(4.75));
         // One who was watched for less than the others were waiting says nothing about later times.
         let early = times([watched(2), reached(4), reached(6)].into_iter());
         assert_eq!(early.median, Quantile::At { after_ns: 4 });
-        assert_eq!(times([watched(9), watched(9)].into_iter()).median, Quantile::Beyond { observed_for_ns: 9 });
+        assert_eq!(
+            times([watched(9), watched(9)].into_iter()).median,
+            Quantile::Beyond { observed_for_ns: 9 }
+        );
     }
 }

@@ -49,7 +49,9 @@ impl Judgement {
     #[must_use]
     pub fn of(mut findings: Vec<Finding>) -> Self {
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
-        let verdict = findings.first().map_or(Verdict::Inconclusive, |finding| finding.verdict);
+        let verdict = findings
+            .first()
+            .map_or(Verdict::Inconclusive, |finding| finding.verdict);
         Self { verdict, findings }
     }
 }
@@ -58,8 +60,11 @@ impl Judgement {
 #[must_use]
 pub fn judge(score: &Score, validity: &Validity, limits: &Limits) -> Judgement {
     if validity.class != Class::Valid {
-        let reason = format!("the run is {}: {}", validity.class.name(), validity.findings.join("; "));
-        return Judgement::of(vec![Finding { verdict: Verdict::Inconclusive, reason }]);
+        let reason = format!("the run does not count: {}", validity.findings.join("; "));
+        return Judgement::of(vec![Finding {
+            verdict: Verdict::Inconclusive,
+            reason,
+        }]);
     }
     let mut findings = vec![false_alarms(score, limits)];
     match (score.arm, &score.answer) {
@@ -72,14 +77,20 @@ pub fn judge(score: &Score, validity: &Validity, limits: &Limits) -> Judgement {
         }
         (Arm::Fault, None) => {
             let reason = "a fault without a proven onset cannot be scored".to_owned();
-            findings.push(Finding { verdict: Verdict::Inconclusive, reason });
+            findings.push(Finding {
+                verdict: Verdict::Inconclusive,
+                reason,
+            });
         }
     }
     Judgement::of(findings)
 }
 
 fn pass_if(good: bool, reason: String) -> Finding {
-    Finding { verdict: if good { Verdict::Pass } else { Verdict::Fail }, reason }
+    Finding {
+        verdict: if good { Verdict::Pass } else { Verdict::Fail },
+        reason,
+    }
 }
 
 fn false_alarms(score: &Score, limits: &Limits) -> Finding {
@@ -88,14 +99,20 @@ fn false_alarms(score: &Score, limits: &Limits) -> Finding {
         Arm::Surge => "alarms other than load.surge",
         Arm::Fault | Arm::Placebo | Arm::None => "false alarms",
     };
-    pass_if(count <= limits.false_alarms as usize, format!("{count} {what}, limit {}", limits.false_alarms))
+    pass_if(
+        count <= limits.false_alarms as usize,
+        format!("{count} {what}, limit {}", limits.false_alarms),
+    )
 }
 
 fn rank(answer: &AnswerScore, limits: &Limits) -> Finding {
     match answer.full.rank {
         Rank::At { rank } => pass_if(
             rank <= f64::from(limits.rank),
-            format!("the right cause at rank {rank} of the final answer, limit {}", limits.rank),
+            format!(
+                "the right cause at rank {rank} of the final answer, limit {}",
+                limits.rank
+            ),
         ),
         Rank::Absent => pass_if(false, "the right cause is not in the final answer".to_owned()),
     }
@@ -104,23 +121,37 @@ fn rank(answer: &AnswerScore, limits: &Limits) -> Finding {
 fn times(answer: &AnswerScore, limits: &Limits) -> impl Iterator<Item = Finding> {
     let checks = [
         ("time to detect", answer.time_to_detect, limits.time_to_detect),
-        ("time to root cause", answer.time_to_root_cause, limits.time_to_root_cause),
+        (
+            "time to root cause",
+            answer.time_to_root_cause,
+            limits.time_to_root_cause,
+        ),
     ];
-    checks.into_iter().filter_map(|(what, time, limit)| Some(time_within(what, time, limit?)))
+    checks
+        .into_iter()
+        .filter_map(|(what, time, limit)| Some(time_within(what, time, limit?)))
 }
 
 fn time_within(what: &str, time: TimeTo, limit: Duration) -> Finding {
     let seconds = |ns: u64| format!("{:.1} s", Duration::from_nanos(ns).as_secs_f64());
     let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
     match time {
-        TimeTo::Reached { after_ns } => {
-            pass_if(after_ns <= limit_ns, format!("{what} {}, limit {}", seconds(after_ns), seconds(limit_ns)))
-        }
+        TimeTo::Reached { after_ns } => pass_if(
+            after_ns <= limit_ns,
+            format!("{what} {}, limit {}", seconds(after_ns), seconds(limit_ns)),
+        ),
         TimeTo::NotReached { observed_for_ns } => {
-            let reason =
-                format!("{what} not reached in {}, limit {}", seconds(observed_for_ns), seconds(limit_ns));
+            let reason = format!(
+                "{what} not reached in {}, limit {}",
+                seconds(observed_for_ns),
+                seconds(limit_ns)
+            );
             // Watched for less than the limit, it might still have come in time.
-            let verdict = if observed_for_ns < limit_ns { Verdict::Inconclusive } else { Verdict::Fail };
+            let verdict = if observed_for_ns < limit_ns {
+                Verdict::Inconclusive
+            } else {
+                Verdict::Fail
+            };
             Finding { verdict, reason }
         }
     }
@@ -130,9 +161,10 @@ fn pods(answer: &AnswerScore, limits: &Limits) -> Option<Finding> {
     let finding = match (limits.pods, answer.pods) {
         (PodsLimit::Any, _) | (PodsLimit::Exact, PodsAnswer::NotJudged) => return None,
         (PodsLimit::Exact, PodsAnswer::NoRightAnswer) => pass_if(false, "no right answer to take pods from".to_owned()),
-        (PodsLimit::Exact, answer @ PodsAnswer::Named { precision, recall }) => {
-            pass_if(answer.is_exact(), format!("pods named with precision {precision:.2} and recall {recall:.2}"))
-        }
+        (PodsLimit::Exact, answer @ PodsAnswer::Named { precision, recall }) => pass_if(
+            answer.is_exact(),
+            format!("pods named with precision {precision:.2} and recall {recall:.2}"),
+        ),
     };
     Some(finding)
 }
