@@ -8,3 +8,5 @@ pub mod app;
 pub mod target;
 pub mod workload;
 pub mod fault;
+pub mod check;
+pub mod score;

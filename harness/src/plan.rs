@@ -158,7 +158,12 @@ pub fn plan(scenario: &Scenario, inventory: &PlanInventory, seed: Seed) -> Resul
     }
     let truth = ground_truth(scenario, &pods, &steps);
     steps.sort_by_key(|step| step.start_after);
-    Ok(Plan { seed, scenario: scenario.clone(), steps, truth })
+    Ok(Plan {
+        seed,
+        scenario: scenario.clone(),
+        steps,
+        truth,
+    })
 }
 
 fn step(fault: &Fault, pods: Vec<PodName>) -> PlannedStep {
@@ -176,20 +181,23 @@ fn step(fault: &Fault, pods: Vec<PodName>) -> PlannedStep {
     }
 }
 
-fn choose(
-    rng: &mut ChaCha8Rng,
-    pods: &[PlanPod],
-    fault: &str,
-    selector: &Selector,
-) -> Result<Vec<PodName>, PlanError> {
+fn choose(rng: &mut ChaCha8Rng, pods: &[PlanPod], fault: &str, selector: &Selector) -> Result<Vec<PodName>, PlanError> {
     let mut all: Vec<&PlanPod> = pods.iter().filter(|pod| pod.service == selector.service).collect();
     if all.is_empty() {
-        return Err(PlanError::NoPods { fault: fault.to_owned(), service: selector.service.clone() });
+        return Err(PlanError::NoPods {
+            fault: fault.to_owned(),
+            service: selector.service.clone(),
+        });
     }
     let wanted = selector.radius.pods_of(all.len());
     if wanted > all.len() {
         let (fault, service, found) = (fault.to_owned(), selector.service.clone(), all.len());
-        return Err(PlanError::TooFewPods { fault, service, wanted, found });
+        return Err(PlanError::TooFewPods {
+            fault,
+            service,
+            wanted,
+            found,
+        });
     }
     all.shuffle(rng);
     if selector.spread == Spread::Nodes {
@@ -216,7 +224,12 @@ fn over_nodes<'a>(shuffled: &[&'a PlanPod]) -> Vec<&'a PlanPod> {
 fn ground_truth(scenario: &Scenario, pods: &[PlanPod], steps: &[PlannedStep]) -> GroundTruth {
     GroundTruth {
         arm: scenario.arm(),
-        causes: scenario.truth.root_causes.iter().map(|cause| true_cause(cause, pods, steps)).collect(),
+        causes: scenario
+            .truth
+            .root_causes
+            .iter()
+            .map(|cause| true_cause(cause, pods, steps))
+            .collect(),
         decoys: scenario.truth.not_root_cause.clone(),
         path: scenario.truth.path.clone(),
         owners: pods.iter().map(|pod| (pod.name.clone(), pod.service.clone())).collect(),
@@ -225,10 +238,18 @@ fn ground_truth(scenario: &Scenario, pods: &[PlanPod], steps: &[PlannedStep]) ->
 }
 
 fn true_cause(cause: &RootCause, pods: &[PlanPod], steps: &[PlannedStep]) -> TrueCause {
-    let step = steps.iter().find(|step| step.fault.id == cause.fault).expect("validated: the fault exists");
+    let step = steps
+        .iter()
+        .find(|step| step.fault.id == cause.fault)
+        .expect("validated: the fault exists");
     // Pods of another service than the blamed one are where the fault was done, not what is to be named.
-    let lies_with_pods = matches!(&cause.place, Place::Service(service) if Some(service) == step.fault.service.as_ref());
-    let named = if lies_with_pods { step.fault.pods.clone() } else { Vec::new() };
+    let lies_with_pods =
+        matches!(&cause.place, Place::Service(service) if Some(service) == step.fault.service.as_ref());
+    let named = if lies_with_pods {
+        step.fault.pods.clone()
+    } else {
+        Vec::new()
+    };
     let of_named = pods.iter().filter(|pod| named.contains(&pod.name));
     let mut nodes: Vec<NodeName> = of_named.map(|pod| pod.node.clone()).collect();
     nodes.sort();
@@ -240,7 +261,10 @@ fn true_cause(cause: &RootCause, pods: &[PlanPod], steps: &[PlannedStep]) -> Tru
         accept: cause
             .accept
             .iter()
-            .map(|accept| AcceptedAnswer { place: accept.place.clone(), mechanism: accept.mechanism })
+            .map(|accept| AcceptedAnswer {
+                place: accept.place.clone(),
+                mechanism: accept.mechanism,
+            })
             .collect(),
         pods: named,
         nodes,
@@ -260,9 +284,15 @@ mod tests {
         let pod = |word: &str| {
             let (name, node) = word.split_once('@').expect("pod@node");
             let (service, _) = name.rsplit_once('-').expect("service-index");
-            PlanPod { name: name.into(), service: service.into(), node: node.into() }
+            PlanPod {
+                name: name.into(),
+                service: service.into(),
+                node: node.into(),
+            }
         };
-        PlanInventory { pods: text.split_whitespace().map(pod).collect() }
+        PlanInventory {
+            pods: text.split_whitespace().map(pod).collect(),
+        }
     }
 
     const PODS: &str = "cache-0@n1 cache-1@n2 cache-2@n3 web-0@n1 web-1@n2 db-0@n3";
@@ -296,21 +326,36 @@ mod tests {
 
     #[test]
     fn the_seed_chooses_the_pods() {
-        check("{service: cache, mode: fixed, count: 2}", PODS, 0..6, expect![[r#"
+        check(
+            "{service: cache, mode: fixed, count: 2}",
+            PODS,
+            0..6,
+            expect![[r#"
             cache-0 cache-2 on n1 n3
             cache-0 cache-2 on n1 n3
             cache-0 cache-1 on n1 n2
             cache-1 cache-2 on n2 n3
             cache-1 cache-2 on n2 n3
             cache-0 cache-1 on n1 n2
-        "#]]);
-        check("{service: cache, mode: all}", PODS, 0..1, expect![[r#"
+        "#]],
+        );
+        check(
+            "{service: cache, mode: all}",
+            PODS,
+            0..1,
+            expect![[r#"
             cache-0 cache-1 cache-2 on n1 n2 n3
-        "#]]);
-        check("{service: cache, mode: percent, percent: 34}", PODS, 0..2, expect![[r#"
+        "#]],
+        );
+        check(
+            "{service: cache, mode: percent, percent: 34}",
+            PODS,
+            0..2,
+            expect![[r#"
             cache-0 cache-2 on n1 n3
             cache-0 cache-2 on n1 n3
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -320,22 +365,37 @@ mod tests {
             let plan = plan(&scenario(target), &inventory(CROWDED), Seed(seed)).expect("enough pods");
             assert_eq!(plan.truth.causes[0].nodes.len(), 2, "seed {seed}");
         }
-        check("{service: cache, mode: fixed, count: 2, spread: any}", CROWDED, 0..4, expect![[r#"
+        check(
+            "{service: cache, mode: fixed, count: 2, spread: any}",
+            CROWDED,
+            0..4,
+            expect![[r#"
             cache-0 cache-2 on n1
             cache-0 cache-3 on n1 n2
             cache-0 cache-3 on n1 n2
             cache-1 cache-2 on n1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn too_few_pods_are_an_error() {
-        check("{service: cache, mode: fixed, count: 3}", "cache-0@n1 web-0@n1", 0..1, expect![[r#"
+        check(
+            "{service: cache, mode: fixed, count: 3}",
+            "cache-0@n1 web-0@n1",
+            0..1,
+            expect![[r#"
             failed to choose 3 pods for fault `f`: service cache has 1
-        "#]]);
-        check("{service: cache, mode: all}", "web-0@n1", 0..1, expect![[r#"
+        "#]],
+        );
+        check(
+            "{service: cache, mode: all}",
+            "web-0@n1",
+            0..1,
+            expect![[r#"
             failed to choose pods for fault `f`: service cache has none
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -351,8 +411,9 @@ mod tests {
             let read: Plan = serde_json::from_str(&text(&one)).expect("what was written can be read");
             assert_eq!(read, one);
         }
-        let chosen: std::collections::BTreeSet<_> =
-            (0..20).map(|seed| plan(&inventory(PODS), seed).steps[0].fault.pods.clone()).collect();
+        let chosen: std::collections::BTreeSet<_> = (0..20)
+            .map(|seed| plan(&inventory(PODS), seed).steps[0].fault.pods.clone())
+            .collect();
         assert_eq!(chosen.len(), 3, "every cache pod is chosen by some seed");
     }
 

@@ -4,17 +4,17 @@
 
 use std::path::Path;
 
-pub mod model;
-mod spec;
+pub mod catalogue;
 mod fault_spec;
+pub mod model;
+pub mod outline;
+pub mod problem;
+pub mod reader;
+pub mod shapes;
+mod spec;
+pub mod tree;
 mod truth_spec;
 mod validate;
-pub mod outline;
-pub mod catalogue;
-pub mod shapes;
-pub mod reader;
-pub mod tree;
-pub mod problem;
 
 pub use model::Scenario;
 pub use problem::ScenarioErrors;
@@ -27,9 +27,20 @@ use tree::{At, Span};
 pub fn load(name_or_path: &str, catalogue: &Path) -> Result<Scenario, ScenarioErrors> {
     if catalogue::is_path(name_or_path) {
         let path = Path::new(name_or_path);
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| not_found(name_or_path, format!("failed to read the file: {error}"), "check the path"))?;
-        return read(name_or_path, &text, path.parent().unwrap_or(Path::new(".")), catalogue, NameRule::Free);
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            not_found(
+                name_or_path,
+                format!("failed to read the file: {error}"),
+                "check the path",
+            )
+        })?;
+        return read(
+            name_or_path,
+            &text,
+            path.parent().unwrap_or(Path::new(".")),
+            catalogue,
+            NameRule::Free,
+        );
     }
     let entries = catalogue::scenarios(catalogue);
     let Some(entry) = entries.iter().find(|entry| entry.name == name_or_path) else {
@@ -71,7 +82,9 @@ fn read(
     let root = match tree::parse(text) {
         Ok(root) => root,
         Err(error) => {
-            problems.add(error.span, error.message).advise("from here on the text is not YAML; the rest was not read");
+            problems
+                .add(error.span, error.message)
+                .advise("from here on the text is not YAML; the rest was not read");
             return Err(problems.into_errors(shown, text));
         }
     };
@@ -83,7 +96,10 @@ fn read(
             .add(name.span, format!("the file is named `{file}`"))
             .advise(format!("write `name: {file}`, or rename the file"));
     }
-    let app = spec.app.as_ref().and_then(|app| find_app(app, directory, catalogue, &mut problems));
+    let app = spec
+        .app
+        .as_ref()
+        .and_then(|app| find_app(app, directory, catalogue, &mut problems));
     match validate::validate(&spec, app.as_ref(), &mut problems) {
         Some(scenario) if problems.is_empty() => Ok(scenario),
         _ => {
@@ -106,7 +122,10 @@ fn find_app(app: &At<String>, directory: &Path, catalogue: &Path, problems: &mut
         };
         entry.text()
     };
-    match text.map_err(|error| error.to_string()).and_then(|text| AppOutline::read(&text).map_err(|e| e.to_string())) {
+    match text
+        .map_err(|error| error.to_string())
+        .and_then(|text| AppOutline::read(&text).map_err(|e| e.to_string()))
+    {
         Ok(outline) => Some(outline),
         Err(error) => {
             problems.add(app.span, format!("failed to read application `{}`: {error}", app.value));
@@ -118,7 +137,15 @@ fn find_app(app: &At<String>, directory: &Path, catalogue: &Path, problems: &mut
 /// A report about a file that is not there: its text is what was asked for.
 fn not_found(asked: &str, message: String, advice: &str) -> ScenarioErrors {
     let mut problems = Problems::default();
-    problems.add(Span { offset: 0, len: asked.len() }, message).advise(advice);
+    problems
+        .add(
+            Span {
+                offset: 0,
+                len: asked.len(),
+            },
+            message,
+        )
+        .advise(advice);
     problems.into_errors("scenario", asked)
 }
 

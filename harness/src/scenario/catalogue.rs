@@ -59,13 +59,19 @@ fn built_in(path: &str) -> Option<&'static str> {
 /// All scenarios: those below `directory`, and the built-in ones of other names. In order of class and name.
 #[must_use]
 pub fn scenarios(directory: &Path) -> Vec<Entry> {
-    entries(directory).into_iter().filter(|entry| entry.class != APPS).collect()
+    entries(directory)
+        .into_iter()
+        .filter(|entry| entry.class != APPS)
+        .collect()
 }
 
 /// All applications, likewise.
 #[must_use]
 pub fn apps(directory: &Path) -> Vec<Entry> {
-    entries(directory).into_iter().filter(|entry| entry.class == APPS).collect()
+    entries(directory)
+        .into_iter()
+        .filter(|entry| entry.class == APPS)
+        .collect()
 }
 
 fn entries(directory: &Path) -> Vec<Entry> {
@@ -77,14 +83,27 @@ fn entries(directory: &Path) -> Vec<Entry> {
             if path.is_dir() && depth < DEEPEST {
                 pending.push((path, depth + 1));
             } else if let Some((class, name)) = class_and_name(path.strip_prefix(directory).unwrap_or(&path)) {
-                found.push(Entry { name, class, origin: Origin::Disk(path) });
+                found.push(Entry {
+                    name,
+                    class,
+                    origin: Origin::Disk(path),
+                });
             }
         }
     }
     for (path, _) in FILES {
-        let Some((class, name)) = class_and_name(Path::new(path)) else { continue };
-        if !found.iter().any(|entry| entry.name == name && (entry.class == APPS) == (class == APPS)) {
-            found.push(Entry { name, class, origin: Origin::BuiltIn(path) });
+        let Some((class, name)) = class_and_name(Path::new(path)) else {
+            continue;
+        };
+        if !found
+            .iter()
+            .any(|entry| entry.name == name && (entry.class == APPS) == (class == APPS))
+        {
+            found.push(Entry {
+                name,
+                class,
+                origin: Origin::BuiltIn(path),
+            });
         }
     }
     found.sort_by(|a, b| (&a.class, &a.name).cmp(&(&b.class, &b.name)));
@@ -95,7 +114,10 @@ fn class_and_name(path: &Path) -> Option<(String, String)> {
     if !matches!(path.extension()?.to_str()?, "yaml" | "yml") {
         return None;
     }
-    let class = path.parent().map(|parent| parent.to_string_lossy().into_owned()).unwrap_or_default();
+    let class = path
+        .parent()
+        .map(|parent| parent.to_string_lossy().into_owned())
+        .unwrap_or_default();
     Some((class, path.file_stem()?.to_str()?.to_owned()))
 }
 

@@ -56,14 +56,26 @@ pub(super) fn read_fault(node: &Node, problems: &mut Problems) -> Option<FaultSp
     let id = fields.read("id", problems, reader::name);
     let kind = own.and_then(|name| {
         let span = fields.get("kind")?.span;
-        Some(At { value: read_kind(name, &fields, problems)?, span })
+        Some(At {
+            value: read_kind(name, &fields, problems)?,
+            span,
+        })
     });
     let target = fields.read("target", problems, read_target);
     let start_after = fields.read("startAfter", problems, reader::duration);
     let duration = fields.read("duration", problems, reader::duration);
-    let effect = fields.get("effect").and_then(|node| Fields::open(node, &[&shapes::EFFECT], &[], problems));
+    let effect = fields
+        .get("effect")
+        .and_then(|node| Fields::open(node, &[&shapes::EFFECT], &[], problems));
     let effect_within = effect.and_then(|effect| effect.read("within", problems, reader::duration));
-    Some(FaultSpec { id, kind, target, start_after, duration, effect_within })
+    Some(FaultSpec {
+        id,
+        kind,
+        target,
+        start_after,
+        duration,
+        effect_within,
+    })
 }
 
 /// Opens a mapping with a `kind`, whose other fields depend on it. Returns the kind if it is known.
@@ -73,7 +85,10 @@ fn open_kind<'a>(
     problems: &mut Problems,
 ) -> Option<(Fields<'a>, Option<&'static str>)> {
     let written = match &node.value {
-        Value::Map(entries) => entries.iter().find(|(key, _)| key.value == "kind").map(|(_, value)| value),
+        Value::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| key.value == "kind")
+            .map(|(_, value)| value),
         _ => None,
     };
     let known = written.and_then(|node| match &node.value {
@@ -107,45 +122,70 @@ fn read_kind(name: &str, fields: &Fields<'_>, problems: &mut Problems) -> Option
             let node = fields.get("of")?;
             let (inner, own) = open_kind(node, None, problems)?;
             let of = read_kind(own?, &inner, problems)?;
-            if matches!(of.kind, FaultKind::None | FaultKind::Placebo { .. } | FaultKind::LoadSurge { .. }) {
+            if matches!(
+                of.kind,
+                FaultKind::None | FaultKind::Placebo { .. } | FaultKind::LoadSurge { .. }
+            ) {
                 problems.add(inner.span(), "a placebo needs a kind that has machinery");
                 return None;
             }
-            return Some(KindSpec { kind: FaultKind::Placebo { of: Box::new(of.kind) }, peer: of.peer });
+            return Some(KindSpec {
+                kind: FaultKind::Placebo { of: Box::new(of.kind) },
+                peer: of.peer,
+            });
         }
-        "load-surge" => FaultKind::LoadSurge { factor: read_factor(fields, problems)? },
+        "load-surge" => FaultKind::LoadSurge {
+            factor: read_factor(fields, problems)?,
+        },
         "network-filter" => {
             let actions = [("drop", FilterAction::Drop), ("reject", FilterAction::Reject)];
             let action = fields.read("action", problems, reader::choice(&actions));
             let scope = read_scope(fields, &mut peer, problems);
-            FaultKind::NetworkFilter { action: action.map_or(FilterAction::Drop, |at| at.value), scope }
+            FaultKind::NetworkFilter {
+                action: action.map_or(FilterAction::Drop, |at| at.value),
+                scope,
+            }
         }
         "network-loss" => {
             let ratio = fields.read("ratio", problems, reader::ratio);
             let scope = read_scope(fields, &mut peer, problems);
-            FaultKind::NetworkLoss { ratio: ratio?.value, scope }
+            FaultKind::NetworkLoss {
+                ratio: ratio?.value,
+                scope,
+            }
         }
         "network-delay" => {
             let (delay, jitter) = read_delay(fields, problems);
             let scope = read_scope(fields, &mut peer, problems);
-            FaultKind::NetworkDelay { delay: delay?, jitter, scope }
+            FaultKind::NetworkDelay {
+                delay: delay?,
+                jitter,
+                scope,
+            }
         }
         "network-bandwidth" => {
             let rate = fields.read("rate", problems, reader::bit_rate);
             let direction = read_direction(fields, problems);
-            FaultKind::NetworkBandwidth { bits_per_second: rate?.value, direction }
+            FaultKind::NetworkBandwidth {
+                bits_per_second: rate?.value,
+                direction,
+            }
         }
         "service-wrong-port" => {
             let port = fields.read("targetPort", problems, port)?;
-            FaultKind::ServiceWrongPort { target_port: port.value }
+            FaultKind::ServiceWrongPort {
+                target_port: port.value,
+            }
         }
-        "process-kill" => {
-            FaultKind::ProcessKill { every: fields.read("every", problems, reader::duration).map(|at| at.value) }
-        }
+        "process-kill" => FaultKind::ProcessKill {
+            every: fields.read("every", problems, reader::duration).map(|at| at.value),
+        },
         "process-pause" => FaultKind::ProcessPause,
         "cpu-limit" => {
             let limit = fields.read("millicores", problems, reader::count(1, 1_000_000))?;
-            FaultKind::CpuLimit { millicores: limit.value }
+            FaultKind::CpuLimit {
+                millicores: limit.value,
+            }
         }
         "cache-flush" => FaultKind::CacheFlush,
         other => unreachable!("kind `{other}` has a shape and no reader"),
@@ -158,22 +198,31 @@ fn read_factor(fields: &Fields<'_>, problems: &mut Problems) -> Option<f64> {
     if factor.value > 1.0 {
         return Some(factor.value);
     }
-    problems.add(factor.span, "a surge multiplies the load by more than 1").advise("for example `2.5`");
+    problems
+        .add(factor.span, "a surge multiplies the load by more than 1")
+        .advise("for example `2.5`");
     None
 }
 
 fn read_delay(fields: &Fields<'_>, problems: &mut Problems) -> (Option<Duration>, Duration) {
     let delay = fields.read("delay", problems, reader::duration).map(|at| at.value);
-    let Some(jitter) = fields.read("jitter", problems, reader::duration) else { return (delay, Duration::ZERO) };
+    let Some(jitter) = fields.read("jitter", problems, reader::duration) else {
+        return (delay, Duration::ZERO);
+    };
     if delay.is_some_and(|delay| jitter.value > delay) {
-        problems.add(jitter.span, "`jitter` is more than `delay`").advise("packets cannot arrive before they were sent");
+        problems
+            .add(jitter.span, "`jitter` is more than `delay`")
+            .advise("packets cannot arrive before they were sent");
     }
     (delay, jitter.value)
 }
 
 fn read_direction(fields: &Fields<'_>, problems: &mut Problems) -> FaultDirection {
-    let words =
-        [("ingress", FaultDirection::Ingress), ("egress", FaultDirection::Egress), ("both", FaultDirection::Both)];
+    let words = [
+        ("ingress", FaultDirection::Ingress),
+        ("egress", FaultDirection::Egress),
+        ("both", FaultDirection::Both),
+    ];
     let written = fields.read("direction", problems, reader::choice(&words));
     written.map_or(FaultDirection::Both, |at| at.value)
 }
@@ -194,29 +243,51 @@ fn port(node: &Node, problems: &mut Problems) -> Option<u16> {
 fn read_target(node: &Node, problems: &mut Problems) -> Option<TargetSpec> {
     let fields = Fields::open(node, &[&shapes::TARGET], &[&shapes::FAULT], problems)?;
     let service = fields.read("service", problems, reader::name);
-    let modes = [("one", Mode::One), ("all", Mode::All), ("fixed", Mode::Fixed), ("percent", Mode::Percent)];
+    let modes = [
+        ("one", Mode::One),
+        ("all", Mode::All),
+        ("fixed", Mode::Fixed),
+        ("percent", Mode::Percent),
+    ];
     let mode = fields.read("mode", problems, reader::choice(&modes));
-    let mode = mode.unwrap_or(At { value: Mode::All, span: fields.span() });
+    let mode = mode.unwrap_or(At {
+        value: Mode::All,
+        span: fields.span(),
+    });
     let count = fields.read("count", problems, reader::count(1, 10_000));
     let percent = fields.read("percent", problems, percent);
     let spreads = [("nodes", Spread::Nodes), ("any", Spread::Any)];
-    let spread = fields.read("spread", problems, reader::choice(&spreads)).map_or(Spread::Nodes, |at| at.value);
-    let wants = |problems: &mut Problems, wanted: Mode, name: &str, example: &str| {
-        match (mode.value == wanted, fields.get(name)) {
-            (true, None) => {
-                problems.add(mode.span, format!("this mode needs `{name}`")).advise(format!("add `{name}: {example}`"));
-            }
-            (false, Some(node)) => {
-                problems
-                    .add(node.span, format!("`{name}` is not used by this mode"))
-                    .advise(format!("write `mode: {}`", if wanted == Mode::Fixed { "fixed" } else { "percent" }));
-            }
-            (true, Some(_)) | (false, None) => (),
+    let spread = fields
+        .read("spread", problems, reader::choice(&spreads))
+        .map_or(Spread::Nodes, |at| at.value);
+    let wants = |problems: &mut Problems, wanted: Mode, name: &str, example: &str| match (
+        mode.value == wanted,
+        fields.get(name),
+    ) {
+        (true, None) => {
+            problems
+                .add(mode.span, format!("this mode needs `{name}`"))
+                .advise(format!("add `{name}: {example}`"));
         }
+        (false, Some(node)) => {
+            problems
+                .add(node.span, format!("`{name}` is not used by this mode"))
+                .advise(format!(
+                    "write `mode: {}`",
+                    if wanted == Mode::Fixed { "fixed" } else { "percent" }
+                ));
+        }
+        (true, Some(_)) | (false, None) => (),
     };
     wants(problems, Mode::Fixed, "count", "2");
     wants(problems, Mode::Percent, "percent", "50");
-    Some(TargetSpec { service, mode, count, percent, spread })
+    Some(TargetSpec {
+        service,
+        mode,
+        count,
+        percent,
+        spread,
+    })
 }
 
 fn percent(node: &Node, problems: &mut Problems) -> Option<f64> {
@@ -224,7 +295,10 @@ fn percent(node: &Node, problems: &mut Problems) -> Option<f64> {
     if percent > 0.0 && percent <= 100.0 {
         return Some(percent);
     }
-    problems.add(node.span, format!("must be more than 0 and at most 100, found {percent}"));
+    problems.add(
+        node.span,
+        format!("must be more than 0 and at most 100, found {percent}"),
+    );
     None
 }
 

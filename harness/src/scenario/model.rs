@@ -47,8 +47,16 @@ impl Scenario {
     /// What silence, and what an alarm, mean in this scenario.
     #[must_use]
     pub fn arm(&self) -> Arm {
-        let placebo = self.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Placebo { .. }));
-        if self.truth.root_causes.iter().any(|cause| cause.mechanism == Mechanism::LoadSurge) {
+        let placebo = self
+            .faults
+            .iter()
+            .any(|fault| matches!(fault.kind, FaultKind::Placebo { .. }));
+        if self
+            .truth
+            .root_causes
+            .iter()
+            .any(|cause| cause.mechanism == Mechanism::LoadSurge)
+        {
             Arm::Surge
         } else if !self.truth.root_causes.is_empty() {
             Arm::Fault

@@ -57,14 +57,19 @@ impl AppOutline {
             Some(Value::Text(entry)) => entry.clone(),
             _ => return Err(error("it has no `spec.entry`")),
         };
-        let nodes = child(spec, "nodes").and_then(whole).ok_or_else(|| error("it has no `spec.nodes`"))?;
+        let nodes = child(spec, "nodes")
+            .and_then(whole)
+            .ok_or_else(|| error("it has no `spec.nodes`"))?;
         Ok(Self { nodes, entry, services })
     }
 }
 
 fn child<'a>(node: &'a Node, name: &str) -> Option<&'a Node> {
     match &node.value {
-        Value::Map(entries) => entries.iter().find(|(key, _)| key.value == name).map(|(_, value)| value),
+        Value::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| key.value == name)
+            .map(|(_, value)| value),
         _ => None,
     }
 }

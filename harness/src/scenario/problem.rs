@@ -27,7 +27,11 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// Adds a problem and returns it, so that advice can be added.
     pub fn add(&mut self, span: Span, message: impl Into<String>) -> &mut Problem {
-        self.0.push(Problem { span, message: message.into(), advice: None });
+        self.0.push(Problem {
+            span,
+            message: message.into(),
+            advice: None,
+        });
         self.0.last_mut().expect("just pushed")
     }
 
@@ -50,10 +54,17 @@ impl Problems {
                 let rest = text.get(offset..).unwrap_or_default();
                 let line_len = rest.find('\n').unwrap_or(rest.len());
                 let len = problem.span.len.min(line_len);
-                Problem { span: Span { offset, len }, ..problem }
+                Problem {
+                    span: Span { offset, len },
+                    ..problem
+                }
             })
             .collect();
-        ScenarioErrors { name: name.to_owned(), source: NamedSource::new(name, text.to_owned()), problems }
+        ScenarioErrors {
+            name: name.to_owned(),
+            source: NamedSource::new(name, text.to_owned()),
+            problems,
+        }
     }
 }
 
@@ -113,7 +124,10 @@ impl ScenarioErrors {
     pub fn place(&self, problem: &Problem) -> (usize, usize) {
         let before = self.source.inner().get(..problem.span.offset).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        (
+            before.matches('\n').count() + 1,
+            before[line_start..].chars().count() + 1,
+        )
     }
 
     /// The report without colours, as it goes to a file or a log.
@@ -133,7 +147,9 @@ impl ScenarioErrors {
         let mut text = format!("{self}\n");
         for problem in &self.problems {
             let one = Located { errors: self, problem };
-            handler.render_report(&mut text, &one).expect("writing to a string does not fail");
+            handler
+                .render_report(&mut text, &one)
+                .expect("writing to a string does not fail");
         }
         text
     }
@@ -142,7 +158,12 @@ impl ScenarioErrors {
 impl fmt::Display for ScenarioErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.problems.len();
-        write!(f, "{}: {count} {}", self.name, if count == 1 { "problem" } else { "problems" })
+        write!(
+            f,
+            "{}: {count} {}",
+            self.name,
+            if count == 1 { "problem" } else { "problems" }
+        )
     }
 }
 
@@ -168,7 +189,9 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.advice.as_ref().map(|advice| Box::new(advice) as Box<dyn fmt::Display>)
+        self.advice
+            .as_ref()
+            .map(|advice| Box::new(advice) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

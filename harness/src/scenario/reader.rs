@@ -78,7 +78,10 @@ impl<'a> Fields<'a> {
     ) -> Option<Self> {
         let path = shapes[0].path;
         let Value::Map(entries) = &node.value else {
-            problems.add(node.span, format!("`{path}` must be a mapping, found {}", node.value.noun()));
+            problems.add(
+                node.span,
+                format!("`{path}` must be a mapping, found {}", node.value.noun()),
+            );
             return None;
         };
         let known = || shapes.iter().flat_map(|shape| shape.fields);
@@ -86,7 +89,9 @@ impl<'a> Fields<'a> {
         for entry in entries {
             let key = &entry.0;
             if first.iter().any(|(seen, _)| seen.value == key.value) {
-                problems.add(key.span, format!("`{}` is written twice", key.value)).advise("keep one of them");
+                problems
+                    .add(key.span, format!("`{}` is written twice", key.value))
+                    .advise("keep one of them");
             } else if known().any(|field| field.name == key.value) {
                 first.push(entry);
             } else if foreign == Foreign::Report || !has_field(elsewhere, &key.value) {
@@ -96,21 +101,35 @@ impl<'a> Fields<'a> {
         for field in known().filter(|field| field.absent == Absent::Mistake) {
             // A misspelt field is reported as such, and not once more as missing.
             let misspelt = |key: &str| !has_field(shapes, key) && nearest(key, names(shapes)) == Some(field.name);
-            if !entries.iter().any(|(key, _)| key.value == field.name || misspelt(&key.value)) {
+            if !entries
+                .iter()
+                .any(|(key, _)| key.value == field.name || misspelt(&key.value))
+            {
                 problems
                     .add(start_of(node), format!("`{path}` lacks `{}`", field.name))
                     .advise(format!("add `{}: {}`", field.name, field.example));
             }
         }
-        Some(Self { shapes: shapes.to_vec(), entries: first, span: start_of(node) })
+        Some(Self {
+            shapes: shapes.to_vec(),
+            entries: first,
+            span: start_of(node),
+        })
     }
 
     /// The value of a field, if it was written.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a Node> {
-        let known = self.shapes.iter().flat_map(|shape| shape.fields).any(|field| field.name == name);
+        let known = self
+            .shapes
+            .iter()
+            .flat_map(|shape| shape.fields)
+            .any(|field| field.name == name);
         assert!(known, "field `{name}` is read but not documented");
-        self.entries.iter().find(|(key, _)| key.value == name).map(|(_, value)| value)
+        self.entries
+            .iter()
+            .find(|(key, _)| key.value == name)
+            .map(|(_, value)| value)
     }
 
     /// Where the mapping begins.
@@ -154,13 +173,7 @@ fn start_of(node: &Node) -> Span {
     }
 }
 
-fn unknown_field(
-    key: &At<String>,
-    path: &str,
-    known: &[&str],
-    elsewhere: &[&'static Shape],
-    problems: &mut Problems,
-) {
+fn unknown_field(key: &At<String>, path: &str, known: &[&str], elsewhere: &[&'static Shape], problems: &mut Problems) {
     let problem = problems.add(key.span, format!("`{path}` has no field `{}`", key.value));
     let homes = elsewhere.iter().filter(|shape| has_field(&[shape], &key.value));
     let homes: Vec<_> = homes.map(|shape| format!("`{}`", shape.path)).collect();
@@ -180,7 +193,9 @@ pub fn text(node: &Node, problems: &mut Problems) -> Option<String> {
             None
         }
         Value::Number(_) | Value::Bool(_) => {
-            problems.add(node.span, format!("must be text, found {}", node.value.noun())).advise("put it in quotes");
+            problems
+                .add(node.span, format!("must be text, found {}", node.value.noun()))
+                .advise("put it in quotes");
             None
         }
         other => {
@@ -258,15 +273,18 @@ pub fn boolean(node: &Node, problems: &mut Problems) -> Option<bool> {
 pub fn ratio(node: &Node, problems: &mut Problems) -> Option<f64> {
     let found = match &node.value {
         Value::Number(number) => Some(*number),
-        Value::Text(text) => {
-            text.strip_suffix('%').and_then(|percent| percent.trim().parse::<f64>().ok()).map(|percent| percent / 100.0)
-        }
+        Value::Text(text) => text
+            .strip_suffix('%')
+            .and_then(|percent| percent.trim().parse::<f64>().ok())
+            .map(|percent| percent / 100.0),
         _ => None,
     };
     match found {
         Some(ratio) if (0.0..=1.0).contains(&ratio) => Some(ratio),
         Some(_) => {
-            problems.add(node.span, "must be a share from 0 to 1").advise("for example `30%` or `0.3`");
+            problems
+                .add(node.span, "must be a share from 0 to 1")
+                .advise("for example `30%` or `0.3`");
             None
         }
         None => {
@@ -285,15 +303,21 @@ pub fn duration(node: &Node, problems: &mut Problems) -> Option<Duration> {
         Value::Text(text) => match parse_duration(text) {
             Some(duration) => return Some(duration),
             None if text.starts_with('-') => {
-                problems.add(node.span, format!("a duration must not be negative, found `{text}`")).advise(advice);
+                problems
+                    .add(node.span, format!("a duration must not be negative, found `{text}`"))
+                    .advise(advice);
             }
-            None => problems.add(node.span, format!("`{text}` is no duration")).advise(advice),
+            None => problems
+                .add(node.span, format!("`{text}` is no duration"))
+                .advise(advice),
         },
         Value::Number(number) => {
             let problem = problems.add(node.span, "a duration needs a unit");
             problem.advise(format!("did you mean `{number}s` or `{number}ms`?"));
         }
-        other => problems.add(node.span, format!("must be a duration, found {}", other.noun())).advise(advice),
+        other => problems
+            .add(node.span, format!("must be a duration, found {}", other.noun()))
+            .advise(advice),
     }
     None
 }
@@ -321,7 +345,9 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 pub fn bit_rate(node: &Node, problems: &mut Problems) -> Option<u64> {
     let advice = "a number and kbit, mbit or gbit, for example `2mbit`";
     if let Value::Text(text) = &node.value {
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let factor = match unit.trim() {
             "kbit" => 1e3,
@@ -363,7 +389,15 @@ pub fn list<T>(
             .advise("begin each element with `- `, or write `[…]`");
         return Vec::new();
     };
-    items.iter().filter_map(|item| read(item, problems).map(|value| At { value, span: start_of(item) })).collect()
+    items
+        .iter()
+        .filter_map(|item| {
+            read(item, problems).map(|value| At {
+                value,
+                span: start_of(item),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -372,9 +406,23 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        let written = ["200ms", "1.5s", "300us", "2m", "0s", "5", "-1s", "1 fortnight", "s", "999999h"];
+        let written = [
+            "200ms",
+            "1.5s",
+            "300us",
+            "2m",
+            "0s",
+            "5",
+            "-1s",
+            "1 fortnight",
+            "s",
+            "999999h",
+        ];
         let read = written.map(|text| parse_duration(text).map(|duration| duration.as_micros()));
-        assert_eq!(read[..5], [Some(200_000), Some(1_500_000), Some(300), Some(120_000_000), Some(0)]);
+        assert_eq!(
+            read[..5],
+            [Some(200_000), Some(1_500_000), Some(300), Some(120_000_000), Some(0)]
+        );
         assert_eq!(read[5..], [None; 5]);
     }
 }

@@ -7,7 +7,13 @@ use std::fmt::Write as _;
 use super::reader::{Absent, Field, Shape};
 
 const fn must(name: &'static str, kind: &'static str, meaning: &'static str, example: &'static str) -> Field {
-    Field { name, kind, absent: Absent::Mistake, meaning, example }
+    Field {
+        name,
+        kind,
+        absent: Absent::Mistake,
+        meaning,
+        example,
+    }
 }
 
 const fn may(
@@ -17,7 +23,13 @@ const fn may(
     meaning: &'static str,
     example: &'static str,
 ) -> Field {
-    Field { name, kind, absent: Absent::Means(absent), meaning, example }
+    Field {
+        name,
+        kind,
+        absent: Absent::Means(absent),
+        meaning,
+        example,
+    }
 }
 
 macro_rules! shapes {
@@ -28,17 +40,49 @@ macro_rules! shapes {
     };
 }
 
-const DIRECTION: Field = may("direction", "`ingress`, `egress` or `both`", "`both`",
-    "Which way, seen from the pod.", "ingress");
-const PORT: Field = may("port", "port", "every port",
-    "Only packets from or to this port; either end matches.", "6379");
-const PEER: Field = may("peer", "service", "every peer",
-    "Only packets to and from pods of this service.", "web");
-const SERVICE_PLACE: Field = may("service", "service", "another place, see below", "The cause lies with this service: \
-    with exactly the pods that the plan chose.", "cache");
-const EDGE_PLACE: Field = may("edge", "mapping", "another place, see below", "The cause lies between two services.",
-    "{caller: web, callee: cache}");
-const NODE_PLACE: Field = may("node", "node", "another place, see below", "The cause lies with a node.", "node-2");
+const DIRECTION: Field = may(
+    "direction",
+    "`ingress`, `egress` or `both`",
+    "`both`",
+    "Which way, seen from the pod.",
+    "ingress",
+);
+const PORT: Field = may(
+    "port",
+    "port",
+    "every port",
+    "Only packets from or to this port; either end matches.",
+    "6379",
+);
+const PEER: Field = may(
+    "peer",
+    "service",
+    "every peer",
+    "Only packets to and from pods of this service.",
+    "web",
+);
+const SERVICE_PLACE: Field = may(
+    "service",
+    "service",
+    "another place, see below",
+    "The cause lies with this service: \
+    with exactly the pods that the plan chose.",
+    "cache",
+);
+const EDGE_PLACE: Field = may(
+    "edge",
+    "mapping",
+    "another place, see below",
+    "The cause lies between two services.",
+    "{caller: web, callee: cache}",
+);
+const NODE_PLACE: Field = may(
+    "node",
+    "node",
+    "another place, see below",
+    "The cause lies with a node.",
+    "node-2",
+);
 
 shapes! {
     /// The whole file.
@@ -269,7 +313,13 @@ pub fn reference() -> String {
                 Absent::Mistake => "**required**",
                 Absent::Means(words) => words,
             };
-            let Field { name, kind, meaning, example, .. } = field;
+            let Field {
+                name,
+                kind,
+                meaning,
+                example,
+                ..
+            } = field;
             writeln!(text, "| `{name}` | {kind} | {absent} | {meaning} | `{example}` |").expect("as above");
         }
         text.push('\n');

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fault_spec::{FaultSpec, read_fault};
-use super::model::{Bound, Condition, Impact, Limit, Limits, LoadProfile, LoadStep, Need, Phases, PodsLimit, Sli};
 use super::model::Threshold;
+use super::model::{Bound, Condition, Impact, Limit, Limits, LoadProfile, LoadStep, Need, Phases, PodsLimit, Sli};
 use super::problem::Problems;
 use super::reader::{self, Fields};
 use super::shapes;
@@ -42,7 +42,12 @@ pub(super) struct PhasesSpec {
 impl Default for PhasesSpec {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        let phases = Phases { warm_up: seconds(3), baseline: seconds(8), fault: seconds(15), recovery: seconds(5) };
+        let phases = Phases {
+            warm_up: seconds(3),
+            baseline: seconds(8),
+            fault: seconds(15),
+            recovery: seconds(5),
+        };
         Self { phases, span: None }
     }
 }
@@ -82,14 +87,23 @@ impl Default for LimitsSpec {
             false_alarms: 0,
             pods: PodsLimit::Any,
         };
-        Self { limits, time_to_detect: None, time_to_root_cause: None }
+        Self {
+            limits,
+            time_to_detect: None,
+            time_to_root_cause: None,
+        }
     }
 }
 
 /// Reads the whole document.
 pub(super) fn read(root: &Node, problems: &mut Problems) -> ScenarioSpec {
     let mut spec = ScenarioSpec::default();
-    let Some(fields) = Fields::open(root, &[&shapes::SCENARIO], &[&shapes::METADATA, &shapes::SPEC], problems) else {
+    let Some(fields) = Fields::open(
+        root,
+        &[&shapes::SCENARIO],
+        &[&shapes::METADATA, &shapes::SPEC],
+        problems,
+    ) else {
         return spec;
     };
     fields.read("apiVersion", problems, reader::choice(&[("gauntlet/v1", ())]));
@@ -104,27 +118,44 @@ pub(super) fn read(root: &Node, problems: &mut Problems) -> ScenarioSpec {
 }
 
 fn read_metadata(node: &Node, spec: &mut ScenarioSpec, problems: &mut Problems) {
-    let Some(fields) = Fields::open(node, &[&shapes::METADATA], &[&shapes::SPEC], problems) else { return };
+    let Some(fields) = Fields::open(node, &[&shapes::METADATA], &[&shapes::SPEC], problems) else {
+        return;
+    };
     spec.name = fields.read("name", problems, reader::name);
     spec.title = fields.read("title", problems, reader::text).map(|title| title.value);
-    spec.description = fields.read("description", problems, reader::text).map(|description| description.value);
+    spec.description = fields
+        .read("description", problems, reader::text)
+        .map(|description| description.value);
     let Some(labels) = fields.get("labels") else { return };
     let Value::Map(entries) = &labels.value else {
-        problems.add(labels.span, format!("`metadata.labels` must be a mapping, found {}", labels.value.noun()));
+        problems.add(
+            labels.span,
+            format!("`metadata.labels` must be a mapping, found {}", labels.value.noun()),
+        );
         return;
     };
     for (key, value) in entries {
         if let Some(value) = reader::text(value, problems)
             && spec.labels.insert(key.value.clone(), value).is_some()
         {
-            problems.add(key.span, format!("`{}` is written twice", key.value)).advise("keep one of them");
+            problems
+                .add(key.span, format!("`{}` is written twice", key.value))
+                .advise("keep one of them");
         }
     }
 }
 
 fn read_spec(node: &Node, spec: &mut ScenarioSpec, problems: &mut Problems) {
-    let elsewhere = [&shapes::METADATA, &shapes::FAULT, &shapes::TRUTH, &shapes::LIMITS, &shapes::PHASES];
-    let Some(fields) = Fields::open(node, &[&shapes::SPEC], &elsewhere, problems) else { return };
+    let elsewhere = [
+        &shapes::METADATA,
+        &shapes::FAULT,
+        &shapes::TRUTH,
+        &shapes::LIMITS,
+        &shapes::PHASES,
+    ];
+    let Some(fields) = Fields::open(node, &[&shapes::SPEC], &elsewhere, problems) else {
+        return;
+    };
     spec.app = fields.read("app", problems, reader::text);
     spec.load = fields.read("load", problems, read_load);
     if let Some(node) = fields.get("phases") {
@@ -150,7 +181,10 @@ fn read_spec(node: &Node, spec: &mut ScenarioSpec, problems: &mut Problems) {
 
 fn read_load(node: &Node, problems: &mut Problems) -> Option<LoadProfile> {
     let profile = match &node.value {
-        Value::Map(entries) => entries.iter().find(|(key, _)| key.value == "profile").map(|(_, value)| value),
+        Value::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| key.value == "profile")
+            .map(|(_, value)| value),
         _ => None,
     };
     let profile = profile.and_then(|node| match &node.value {
@@ -164,22 +198,35 @@ fn read_load(node: &Node, problems: &mut Problems) -> Option<LoadProfile> {
         Some("step") => step,
         _ => {
             let fields = Fields::open(node, &[&shapes::LOAD], &[constant, ramp, step], problems)?;
-            return fields.read("profile", problems, reader::choice(&[("constant", ()), ("ramp", ()), ("step", ())]))
+            return fields
+                .read(
+                    "profile",
+                    problems,
+                    reader::choice(&[("constant", ()), ("ramp", ()), ("step", ())]),
+                )
                 .and(None);
         }
     };
     let fields = Fields::open(node, &[&shapes::LOAD, own], &[constant, ramp, step], problems)?;
     let rate = |name: &str, problems: &mut Problems| fields.read(name, problems, positive).map(|at| at.value);
     match profile {
-        Some("constant") => Some(LoadProfile::Constant { rate: rate("rate", problems)? }),
+        Some("constant") => Some(LoadProfile::Constant {
+            rate: rate("rate", problems)?,
+        }),
         Some("ramp") => {
             let (from, to) = (rate("from", problems), rate("to", problems));
             let over = fields.read("over", problems, reader::duration);
-            Some(LoadProfile::Ramp { from: from?, to: to?, over: over?.value })
+            Some(LoadProfile::Ramp {
+                from: from?,
+                to: to?,
+                over: over?.value,
+            })
         }
         _ => {
             let steps = reader::list(fields.get("steps")?, problems, read_step);
-            Some(LoadProfile::Step { steps: steps.into_iter().map(|step| step.value).collect() })
+            Some(LoadProfile::Step {
+                steps: steps.into_iter().map(|step| step.value).collect(),
+            })
         }
     }
 }
@@ -188,7 +235,10 @@ fn read_step(node: &Node, problems: &mut Problems) -> Option<LoadStep> {
     let fields = Fields::open(node, &[&shapes::STEP], &[], problems)?;
     let rate = fields.read("rate", problems, positive);
     let lasts = fields.read("for", problems, reader::duration);
-    Some(LoadStep { rate: rate?.value, lasts: lasts?.value })
+    Some(LoadStep {
+        rate: rate?.value,
+        lasts: lasts?.value,
+    })
 }
 
 /// A rate: a number above 0.
@@ -203,9 +253,13 @@ fn positive(node: &Node, problems: &mut Problems) -> Option<f64> {
 
 fn read_phases(node: &Node, problems: &mut Problems) -> PhasesSpec {
     let mut spec = PhasesSpec::default();
-    let Some(fields) = Fields::open(node, &[&shapes::PHASES], &[&shapes::SPEC], problems) else { return spec };
+    let Some(fields) = Fields::open(node, &[&shapes::PHASES], &[&shapes::SPEC], problems) else {
+        return spec;
+    };
     let mut read = |name: &str, least: u64, phase: &mut Duration| {
-        let Some(written) = fields.read(name, problems, reader::duration) else { return };
+        let Some(written) = fields.read(name, problems, reader::duration) else {
+            return;
+        };
         if written.value < Duration::from_secs(least) {
             problems
                 .add(written.span, format!("`{name}` is too short: {:?}", written.value))
@@ -238,7 +292,9 @@ fn read_bounds(node: &Node, problems: &mut Problems) -> Option<Vec<Bound>> {
     let max = fields.read("max", problems, sli_value(sli));
     let min = fields.read("min", problems, sli_value(sli));
     if fields.get("max").is_none() && fields.get("min").is_none() {
-        problems.add(fields.span(), "a bound needs `max` or `min`").advise("for example `max: 250ms`");
+        problems
+            .add(fields.span(), "a bound needs `max` or `min`")
+            .advise("for example `max: 250ms`");
     }
     let limits = [max.map(|at| Limit::Max(at.value)), min.map(|at| Limit::Min(at.value))];
     Some(limits.into_iter().flatten().map(|limit| Bound { sli, limit }).collect())
@@ -251,7 +307,9 @@ fn read_impact(node: &Node, problems: &mut Problems) -> Option<ImpactSpec> {
         (Some(node), None) => (Need::Any, node),
         (None, Some(node)) => (Need::All, node),
         (Some(_), Some(node)) => {
-            problems.add(node.span, "`anyOf` and `allOf` exclude each other").advise("keep one of them");
+            problems
+                .add(node.span, "`anyOf` and `allOf` exclude each other")
+                .advise("keep one of them");
             (Need::All, node)
         }
         (None, None) => {
@@ -263,32 +321,57 @@ fn read_impact(node: &Node, problems: &mut Problems) -> Option<ImpactSpec> {
     };
     let before = matches!(&node.value, Value::List(items) if items.is_empty());
     if before {
-        problems.add(node.span, "no condition is no impact").advise("for example `[{sli: latency-p50, timesBaseline: 2}]`");
+        problems
+            .add(node.span, "no condition is no impact")
+            .advise("for example `[{sli: latency-p50, timesBaseline: 2}]`");
     }
-    Some(ImpactSpec { within, need, conditions: reader::list(node, problems, read_condition) })
+    Some(ImpactSpec {
+        within,
+        need,
+        conditions: reader::list(node, problems, read_condition),
+    })
 }
 
 fn read_condition(node: &Node, problems: &mut Problems) -> Option<Condition> {
     let fields = Fields::open(node, &[&shapes::CONDITION], &[&shapes::STEADY], problems)?;
     let sli = fields.read("sli", problems, reader::choice(&Sli::WORDS))?.value;
-    let at_least = fields.read("atLeast", problems, sli_value(sli)).map(|at| Threshold::AtLeast(at.value));
-    let at_most = fields.read("atMost", problems, sli_value(sli)).map(|at| Threshold::AtMost(at.value));
-    let times = fields.read("timesBaseline", problems, positive).map(|at| Threshold::TimesBaseline(at.value));
-    let written = ["atLeast", "atMost", "timesBaseline"].iter().filter(|name| fields.get(name).is_some()).count();
+    let at_least = fields
+        .read("atLeast", problems, sli_value(sli))
+        .map(|at| Threshold::AtLeast(at.value));
+    let at_most = fields
+        .read("atMost", problems, sli_value(sli))
+        .map(|at| Threshold::AtMost(at.value));
+    let times = fields
+        .read("timesBaseline", problems, positive)
+        .map(|at| Threshold::TimesBaseline(at.value));
+    let written = ["atLeast", "atMost", "timesBaseline"]
+        .iter()
+        .filter(|name| fields.get(name).is_some())
+        .count();
     if written != 1 {
-        problems.add(fields.span(), "a condition needs exactly one of `atLeast`, `atMost` and `timesBaseline`");
+        problems.add(
+            fields.span(),
+            "a condition needs exactly one of `atLeast`, `atMost` and `timesBaseline`",
+        );
     }
     if sli == Sli::ErrorRatio
         && let Some(node) = fields.get("timesBaseline")
     {
-        problems.add(node.span, "the baseline of `error-ratio` may be 0").advise("write `atLeast: 5%`");
+        problems
+            .add(node.span, "the baseline of `error-ratio` may be 0")
+            .advise("write `atLeast: 5%`");
     }
-    Some(Condition { sli, threshold: at_least.or(at_most).or(times)? })
+    Some(Condition {
+        sli,
+        threshold: at_least.or(at_most).or(times)?,
+    })
 }
 
 fn read_limits(node: &Node, problems: &mut Problems) -> LimitsSpec {
     let mut spec = LimitsSpec::default();
-    let Some(fields) = Fields::open(node, &[&shapes::LIMITS], &[&shapes::SPEC], problems) else { return spec };
+    let Some(fields) = Fields::open(node, &[&shapes::LIMITS], &[&shapes::SPEC], problems) else {
+        return spec;
+    };
     spec.time_to_detect = fields.read("timeToDetect", problems, reader::duration);
     spec.time_to_root_cause = fields.read("timeToRootCause", problems, reader::duration);
     let value = |at: &Option<At<Duration>>| at.as_ref().map(|at| at.value);

@@ -39,7 +39,11 @@ fn check_text(text: &str, expected: Expect) {
             .iter()
             .map(|problem| {
                 let (line, column) = errors.place(problem);
-                let advice = problem.advice.as_ref().map(|advice| format!(" | {advice}")).unwrap_or_default();
+                let advice = problem
+                    .advice
+                    .as_ref()
+                    .map(|advice| format!(" | {advice}"))
+                    .unwrap_or_default();
                 format!("{line}:{column} {}{advice}\n", problem.message)
             })
             .collect(),
@@ -49,9 +53,13 @@ fn check_text(text: &str, expected: Expect) {
 
 #[test]
 fn a_minimal_file_is_valid() {
-    check("cache", "cache", expect![[r#"
+    check(
+        "cache",
+        "cache",
+        expect![[r#"
         valid
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -87,168 +95,352 @@ spec:
 
 #[test]
 fn wrong_types_are_named() {
-    check("app: shop", "app: 7", expect![[r#"
+    check(
+        "app: shop",
+        "app: 7",
+        expect![[r#"
         5:8 must be text, found a number | put it in quotes
-    "#]]);
-    check("{id: f,", "{id: [f],", expect![[r#"
+    "#]],
+    );
+    check(
+        "{id: f,",
+        "{id: [f],",
+        expect![[r#"
         7:12 must be text, found a list
-    "#]]);
-    check("count: 2", "count: two", expect![[r#"
+    "#]],
+    );
+    check(
+        "count: 2",
+        "count: two",
+        expect![[r#"
         7:82 must be a whole number, found text
-    "#]]);
-    check("count: 2", "count: -2", expect![[r#"
+    "#]],
+    );
+    check(
+        "count: 2",
+        "count: -2",
+        expect![[r#"
         7:82 must be from 1 to 10000, found -2
-    "#]]);
-    check("truth:\n", "limits: 3\n  truth:\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "truth:\n",
+        "limits: 3\n  truth:\n",
+        expect![[r#"
         9:11 `spec.limits` must be a mapping, found a number
-    "#]]);
-    check("metadata: {name: t, title: T}", "metadata: t", expect![[r#"
+    "#]],
+    );
+    check(
+        "metadata: {name: t, title: T}",
+        "metadata: t",
+        expect![[r#"
         3:11 `metadata` must be a mapping, found text
-    "#]]);
-    check("    - {id: f,", "    {id: f,", expect![[r#"
+    "#]],
+    );
+    check(
+        "    - {id: f,",
+        "    {id: f,",
+        expect![[r#"
         7:5 must be a list, found a mapping | begin each element with `- `, or write `[…]`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn unknown_repeated_and_missing_fields_are_named() {
-    check("mode: fixed", "modus: fixed", expect![[r#"
+    check(
+        "mode: fixed",
+        "modus: fixed",
+        expect![[r#"
         7:62 `spec.faults[].target` has no field `modus` | did you mean `mode`?
         7:83 `count` is not used by this mode | write `mode: fixed`
-    "#]]);
-    check("app: shop", "app: shop\n  app: shop", expect![[r#"
+    "#]],
+    );
+    check(
+        "app: shop",
+        "app: shop\n  app: shop",
+        expect![[r#"
         6:3 `app` is written twice | keep one of them
-    "#]]);
-    check("kind: network-filter,", "kind: network-filter, delay: 5ms,", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter,",
+        "kind: network-filter, delay: 5ms,",
+        expect![[r#"
         7:37 `spec.faults[]` has no field `delay` | it belongs to `kind: network-delay`
-    "#]]);
-    check("kind: network-filter,", "kind: network-loss,", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter,",
+        "kind: network-loss,",
+        expect![[r#"
         7:8 `spec.faults[]` lacks `ratio` | add `ratio: 30%`
-    "#]]);
-    check("kind: network-filter, ", "", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter, ",
+        "",
+        expect![[r#"
         7:8 `spec.faults[]` lacks `kind` | add `kind: network-filter`
-    "#]]);
-    check("  app: shop\n", "", expect![[r#"
+    "#]],
+    );
+    check(
+        "  app: shop\n",
+        "",
+        expect![[r#"
         5:3 `spec` lacks `app` | add `app: shop`
-    "#]]);
-    check("title: T", "title: T, timeToDetect: 5s", expect![[r#"
+    "#]],
+    );
+    check(
+        "title: T",
+        "title: T, timeToDetect: 5s",
+        expect![[r#"
         3:31 `metadata` has no field `timeToDetect` | its fields are: name, title, description, labels
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn names_must_exist_in_the_application() {
-    check("app: shop", "app: shpo", expect![[r#"
+    check(
+        "app: shop",
+        "app: shpo",
+        expect![[r#"
         5:8 there is no application `shpo` | did you mean `shop`?
-    "#]]);
-    check("service: cache, mode", "service: cahce, mode", expect![[r#"
+    "#]],
+    );
+    check(
+        "service: cache, mode",
+        "service: cahce, mode",
+        expect![[r#"
         7:55 application `shop` has no service `cahce` | did you mean `cache`?
-    "#]]);
-    check("kind: network-filter,", "kind: network-filter, peer: wbe,", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter,",
+        "kind: network-filter, peer: wbe,",
+        expect![[r#"
         7:43 application `shop` has no service `wbe` | did you mean `web`?
-    "#]]);
-    check("rootCauses: [{fault: f, service: cache", "rootCauses: [{fault: f, service: billing", expect![[r#"
+    "#]],
+    );
+    check(
+        "rootCauses: [{fault: f, service: cache",
+        "rootCauses: [{fault: f, service: billing",
+        expect![[r#"
         10:38 application `shop` has no service `billing` | one of: cache, db, web
-    "#]]);
-    check("service: cache, mechanism", "edge: {caller: web, callee: cach}, mechanism", expect![[r#"
+    "#]],
+    );
+    check(
+        "service: cache, mechanism",
+        "edge: {caller: web, callee: cach}, mechanism",
+        expect![[r#"
         10:57 application `shop` has no service `cach` | did you mean `cache`?
-    "#]]);
-    check("rootCauses:", "path: [cache, webb]\n    notRootCause: [dbb]\n    rootCauses:", expect![[r#"
+    "#]],
+    );
+    check(
+        "rootCauses:",
+        "path: [cache, webb]\n    notRootCause: [dbb]\n    rootCauses:",
+        expect![[r#"
         10:19 application `shop` has no service `webb` | did you mean `web`?
         11:20 application `shop` has no service `dbb` | did you mean `db`?
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn targets_must_suit_kind_and_replicas() {
-    check("count: 2", "count: 4", expect![[r#"
+    check(
+        "count: 2",
+        "count: 4",
+        expect![[r#"
         7:82 `cache` has only 3 pods, 4 are asked for | at most 3, or `mode: all`
-    "#]]);
-    check("mode: fixed, count: 2", "mode: fixed", expect![[r#"
+    "#]],
+    );
+    check(
+        "mode: fixed, count: 2",
+        "mode: fixed",
+        expect![[r#"
         7:68 this mode needs `count` | add `count: 2`
-    "#]]);
-    check("mode: fixed, count: 2", "count: 2", expect![[r#"
+    "#]],
+    );
+    check(
+        "mode: fixed, count: 2",
+        "count: 2",
+        expect![[r#"
         7:69 `count` is not used by this mode | write `mode: fixed`
-    "#]]);
-    check("mode: fixed, count: 2", "mode: percent, percent: 120", expect![[r#"
+    "#]],
+    );
+    check(
+        "mode: fixed, count: 2",
+        "mode: percent, percent: 120",
+        expect![[r#"
         7:86 must be more than 0 and at most 100, found 120
-    "#]]);
-    check(", target: {service: cache, mode: fixed, count: 2}", "", expect![[r#"
+    "#]],
+    );
+    check(
+        ", target: {service: cache, mode: fixed, count: 2}",
+        "",
+        expect![[r#"
         7:21 this kind needs a `target` | for example `target: {service: cache, mode: one}`
-    "#]]);
-    check("network-filter,", "service-wrong-port, targetPort: 1,", expect![[r#"
+    "#]],
+    );
+    check(
+        "network-filter,",
+        "service-wrong-port, targetPort: 1,",
+        expect![[r#"
         7:87 a virtual address leads to all pods of its service | write `mode: all`
-    "#]]);
-    check("network-filter, target: {service: cache, mode: fixed, count: 2}", "cache-flush, target: {service: db}", expect![[r#"
+    "#]],
+    );
+    check(
+        "network-filter, target: {service: cache, mode: fixed, count: 2}",
+        "cache-flush, target: {service: db}",
+        expect![[r#"
         7:52 `db` is no redis service and has no keys to forget | redis services: cache
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn times_must_fit_each_other() {
-    check("kind: network-filter,", "kind: network-filter, effect: {within: 16s},", expect![[r#"
+    check(
+        "kind: network-filter,",
+        "kind: network-filter, effect: {within: 16s},",
+        expect![[r#"
         7:54 the fault ends after 15s, before its effect must be proven | write a shorter `within`
-    "#]]);
-    check("kind: network-filter,", "kind: network-filter, startAfter: 10s, duration: 6s,", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter,",
+        "kind: network-filter, startAfter: 10s, duration: 6s,",
+        expect![[r#"
         7:64 the fault phase ends 5s after this fault starts | write a shorter `duration`, or a longer `spec.phases.fault`
-    "#]]);
-    check("kind: network-filter,", "kind: network-filter, startAfter: 15s,", expect![[r#"
+    "#]],
+    );
+    check(
+        "kind: network-filter,",
+        "kind: network-filter, startAfter: 15s,",
+        expect![[r#"
         7:49 the fault phase ends after 15s, before this fault starts | start it sooner, or write a longer `spec.phases.fault`
-    "#]]);
-    check("app: shop", "app: shop\n  phases: {fault: 5s, recovery: 0s}", expect![[r#"
+    "#]],
+    );
+    check(
+        "app: shop",
+        "app: shop\n  phases: {fault: 5s, recovery: 0s}",
+        expect![[r#"
         6:19 `fault` is too short: 5s | at least `6s`
         6:33 `recovery` is too short: 0ns | at least `1s`
-    "#]]);
-    check("app: shop", "app: shop\n  window: 25s", expect![[r#"
+    "#]],
+    );
+    check(
+        "app: shop",
+        "app: shop\n  window: 25s",
+        expect![[r#"
         6:11 the run ends 20s after the injection, before this window | at most `phases.fault` + `phases.recovery`
-    "#]]);
-    check("app: shop", "app: shop\n  limits: {timeToDetect: 20s}", expect![[r#"
+    "#]],
+    );
+    check(
+        "app: shop",
+        "app: shop\n  limits: {timeToDetect: 20s}",
+        expect![[r#"
         6:26 what comes later than 15s does not count | write a shorter limit, or a longer `spec.window`
-    "#]]);
-    check("app: shop", "app: shop\n  phases: {warmUp: 3h}", expect![[r#"
+    "#]],
+    );
+    check(
+        "app: shop",
+        "app: shop\n  phases: {warmUp: 3h}",
+        expect![[r#"
         6:12 a run of 10828s is too long | at most 2 hours in all
-    "#]]);
-    check("impact: {", "impact: {within: 1m, ", expect![[r#"
+    "#]],
+    );
+    check(
+        "impact: {",
+        "impact: {within: 1m, ",
+        expect![[r#"
         8:20 the fault phase ends after 15s | write a shorter `within`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn faults_truth_and_impact_must_agree() {
-    check("fault: f,", "fault: ff,", expect![[r#"
+    check(
+        "fault: f,",
+        "fault: ff,",
+        expect![[r#"
         10:5 fault `f` is no root cause here | add `- {fault: f, service: …, mechanism: …}` to `rootCauses`
         10:26 no fault is named `ff` | did you mean `f`?
-    "#]]);
-    check("rootCauses: [{fault: f, service: cache, mechanism: network.filter}]", "rootCauses: []", expect![[r#"
+    "#]],
+    );
+    check(
+        "rootCauses: [{fault: f, service: cache, mechanism: network.filter}]",
+        "rootCauses: []",
+        expect![[r#"
         10:5 fault `f` is no root cause here | add `- {fault: f, service: …, mechanism: …}` to `rootCauses`
-    "#]]);
-    check("mechanism: network.filter", "mechanism: network.filtre", expect![[r#"
+    "#]],
+    );
+    check(
+        "mechanism: network.filter",
+        "mechanism: network.filtre",
+        expect![[r#"
         10:56 `network.filtre` is not possible here | did you mean `network.filter`?
-    "#]]);
-    check("mechanism: network.filter", "mechanism: unknown", expect![[r#"
+    "#]],
+    );
+    check(
+        "mechanism: network.filter",
+        "mechanism: unknown",
+        expect![[r#"
         10:56 `unknown` is not possible here | one of: app.error, app.slow, cache.auth, cache.cold, cache.eviction, db.connections, db.lock, db.slow, dns.delay, dns.failure, dns.wrong-answer, load.surge, network.bandwidth, network.delay, network.down, network.filter, network.loss, network.misroute, network.mtu, process.crash, process.hang, resource.cpu, resource.io, resource.memory
-    "#]]);
-    check("service: cache, mechanism", "service: cache, node: node-1, mechanism", expect![[r#"
+    "#]],
+    );
+    check(
+        "service: cache, mechanism",
+        "service: cache, node: node-1, mechanism",
+        expect![[r#"
         10:51 a cause has one place | keep one of `service`, `edge` and `node`; others that are as right go to `accept`
-    "#]]);
-    check("service: cache, mechanism", "mechanism", expect![[r#"
+    "#]],
+    );
+    check(
+        "service: cache, mechanism",
+        "mechanism",
+        expect![[r#"
         10:19 a root cause needs a place: `service`, `edge` or `node` | for example `service: cache`
-    "#]]);
-    check("network.filter}]", "network.filter, accept: [{mechanism: network.loss}]}]", expect![[r#"
+    "#]],
+    );
+    check(
+        "network.filter}]",
+        "network.filter, accept: [{mechanism: network.loss}]}]",
+        expect![[r#"
         10:82 `spec.truth.rootCauses[].accept[]` lacks `because` | add `because: "a slow database is what a starved one looks like"`
-    "#]]);
-    check("  impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}\n", "", expect![[r#"
+    "#]],
+    );
+    check(
+        "  impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}\n",
+        "",
+        expect![[r#"
         7:21 this fault is no test until users see harm, and `spec.impact` is missing | add for example `impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}`
-    "#]]);
-    check("sli: latency-p50", "sli: error-ratio", expect![[r#"
+    "#]],
+    );
+    check(
+        "sli: latency-p50",
+        "sli: error-ratio",
+        expect![[r#"
         8:54 the baseline of `error-ratio` may be 0 | write `atLeast: 5%`
-    "#]]);
-    check("timesBaseline: 2", "atLeast: 5%", expect![[r#"
+    "#]],
+    );
+    check(
+        "timesBaseline: 2",
+        "atLeast: 5%",
+        expect![[r#"
         8:48 `5%` is no duration | a number and us, ms, s or m, for example `200ms`
-    "#]]);
-    check("    - {id: f,", "    - {id: n, kind: none}\n    - {id: f,", expect![[r#"
+    "#]],
+    );
+    check(
+        "    - {id: f,",
+        "    - {id: n, kind: none}\n    - {id: f,",
+        expect![[r#"
         7:21 `none` stands beside other faults | remove it
-    "#]]);
+    "#]],
+    );
     check(
         "network-filter, target: {service: cache, mode: fixed, count: 2}",
         "load-surge, factor: 0.5",
@@ -256,22 +448,36 @@ fn faults_truth_and_impact_must_agree() {
             7:41 a surge multiplies the load by more than 1 | for example `2.5`
         "#]],
     );
-    check("network-filter,", "placebo, of: {kind: load-surge, factor: 2},", expect![[r#"
+    check(
+        "network-filter,",
+        "placebo, of: {kind: load-surge, factor: 2},",
+        expect![[r#"
         7:35 a placebo needs a kind that has machinery
-    "#]]);
-    check("network-filter,", "placebo, of: {kind: cpu-limit, millicores: 10},", expect![[r#"
+    "#]],
+    );
+    check(
+        "network-filter,",
+        "placebo, of: {kind: cpu-limit, millicores: 10},",
+        expect![[r#"
         10:26 fault `f` does nothing and causes nothing | write `rootCauses: []`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_no_yaml_is_said_with_its_place() {
-    check_text("apiVersion: [gauntlet\nkind: x\n", expect![[r#"
+    check_text(
+        "apiVersion: [gauntlet\nkind: x\n",
+        expect![[r#"
         2:5 illegal placement of ':' indicator | from here on the text is not YAML; the rest was not read
-    "#]]);
-    check_text("", expect![[r#"
+    "#]],
+    );
+    check_text(
+        "",
+        expect![[r#"
         1:1 `scenario` must be a mapping, found nothing
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -286,7 +492,8 @@ fn unknown_names_are_answered_with_near_ones() {
            ·            ╰── here
            ╰────
           help: did you mean `cache-network-misconfig`?
-    "#]].assert_eq(&errors.render_plain());
+    "#]]
+    .assert_eq(&errors.render_plain());
 }
 
 #[test]
@@ -294,14 +501,40 @@ fn every_shipped_scenario_is_valid_short_and_of_a_unique_name() {
     let mut names = BTreeSet::new();
     for entry in catalogue::scenarios(&shipped()) {
         let scenario = load(&entry.name, &shipped()).unwrap_or_else(|errors| panic!("{}", errors.render_plain()));
-        assert!(names.insert(scenario.name.clone()), "two scenarios are named {}", scenario.name);
-        assert_eq!(scenario.labels.get("class"), Some(&entry.class), "label of {}", scenario.name);
-        assert!(scenario.phases.total().as_secs() <= 40, "{} is too long for a quick suite", scenario.name);
+        assert!(
+            names.insert(scenario.name.clone()),
+            "two scenarios are named {}",
+            scenario.name
+        );
+        assert_eq!(
+            scenario.labels.get("class"),
+            Some(&entry.class),
+            "label of {}",
+            scenario.name
+        );
+        assert!(
+            scenario.phases.total().as_secs() <= 40,
+            "{} is too long for a quick suite",
+            scenario.name
+        );
     }
     let asked = [
-        "cache-network-misconfig", "cache-wrong-port", "cache-packet-loss", "cache-network-delay", "cache-hang",
-        "cache-crash", "cache-flush", "db-cpu-limit", "db-network-delay", "web-cpu-limit", "surge", "none", "placebo",
-        "chain-middle-delay", "chain-leaf-crash", "fanout-one-branch-filter",
+        "cache-network-misconfig",
+        "cache-wrong-port",
+        "cache-packet-loss",
+        "cache-network-delay",
+        "cache-hang",
+        "cache-crash",
+        "cache-flush",
+        "db-cpu-limit",
+        "db-network-delay",
+        "web-cpu-limit",
+        "surge",
+        "none",
+        "placebo",
+        "chain-middle-delay",
+        "chain-leaf-crash",
+        "fanout-one-branch-filter",
     ];
     for name in asked {
         assert!(names.contains(name), "{name} does not ship");
@@ -311,16 +544,26 @@ fn every_shipped_scenario_is_valid_short_and_of_a_unique_name() {
 #[test]
 fn the_catalogue_is_built_in() {
     let nowhere = Path::new("/nonexistent");
-    let built_in: Vec<_> = catalogue::scenarios(nowhere).into_iter().map(|entry| entry.name).collect();
-    let on_disk: Vec<_> = catalogue::scenarios(&shipped()).into_iter().map(|entry| entry.name).collect();
+    let built_in: Vec<_> = catalogue::scenarios(nowhere)
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    let on_disk: Vec<_> = catalogue::scenarios(&shipped())
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
     assert_eq!(built_in, on_disk);
-    assert_eq!(load("surge", nowhere).expect("built in"), load("surge", &shipped()).expect("on disk"));
+    assert_eq!(
+        load("surge", nowhere).expect("built in"),
+        load("surge", &shipped()).expect("on disk")
+    );
 }
 
 /// The tables of the documentation are those that the reader checks with. `UPDATE_EXPECT=1` writes them.
 #[test]
 fn the_documentation_has_every_field() {
-    const BEGIN: &str = "<!-- fields: begin (written by `UPDATE_EXPECT=1 cargo test -p gauntlet-harness documentation`) -->\n";
+    const BEGIN: &str =
+        "<!-- fields: begin (written by `UPDATE_EXPECT=1 cargo test -p gauntlet-harness documentation`) -->\n";
     const END: &str = "<!-- fields: end -->\n";
     let path = shipped().join("README.md");
     let text = std::fs::read_to_string(&path).expect("scenarios/README.md");
@@ -328,4 +571,30 @@ fn the_documentation_has_every_field() {
     let (_, after) = rest.split_once(END).expect("the mark of the tables' end");
     let expected = format!("{before}{BEGIN}\n{}{END}{after}", shapes::reference());
     expect_file![path].assert_eq(&expected);
+}
+
+/// Cuts a piece out of `VALID` and puts other text there, at bounds of characters.
+fn mutilated(start: usize, len: usize, instead: &str) -> String {
+    let start = start % VALID.len();
+    let end = (start + len).min(VALID.len());
+    format!("{}{instead}{}", &VALID[..start], &VALID[end..])
+}
+
+proptest::proptest! {
+    /// Whatever is written, there is an answer: a scenario, or problems that lie within the text and can be shown.
+    #[test]
+    fn no_text_confuses_the_reader(
+        start in 0usize..400,
+        len in 0usize..40,
+        instead in "[ -~é\n]{0,6}|kind: |- |\\{|\\[|: |-1|&a |\\*a|<<: |n|~|!!str ",
+    ) {
+        let text = mutilated(start, len, &instead);
+        if let Err(errors) = read_text("t.yaml", &text, &shipped()) {
+            proptest::prop_assert!(!errors.problems().is_empty());
+            for problem in errors.problems() {
+                proptest::prop_assert!(problem.span.offset + problem.span.len <= text.len(), "{problem:?}");
+            }
+            proptest::prop_assert!(errors.render_plain().lines().count() > 1);
+        }
+    }
 }

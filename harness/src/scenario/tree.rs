@@ -83,7 +83,10 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
         Err(error) => {
             let error = error.without_snippet();
             let span = error.location().map_or(Span::default(), |location| span_of(&location));
-            Err(SyntaxError { message: plain_message(&error.to_string()), span })
+            Err(SyntaxError {
+                message: plain_message(&error.to_string()),
+                span,
+            })
         }
     }
 }
@@ -96,7 +99,10 @@ fn plain_message(message: &str) -> String {
 
 fn at<T>(spanned: Spanned<T>) -> At<T> {
     let span = span_of(&spanned.referenced);
-    At { value: spanned.value, span }
+    At {
+        value: spanned.value,
+        span,
+    }
 }
 
 fn span_of(location: &Location) -> Span {
@@ -187,9 +193,14 @@ mod tests {
     #[test]
     fn keys_and_values_know_their_place_and_duplicates_are_kept() {
         let text = "a: 1\nb:\n  - {c: x}\na: é\n";
-        let Value::Map(entries) = parse(text).expect("valid").value else { panic!("a mapping") };
+        let Value::Map(entries) = parse(text).expect("valid").value else {
+            panic!("a mapping")
+        };
         let place = |span: Span| &text[span.offset..span.offset + span.len];
-        let keys: Vec<_> = entries.iter().map(|(key, _)| (key.value.as_str(), place(key.span))).collect();
+        let keys: Vec<_> = entries
+            .iter()
+            .map(|(key, _)| (key.value.as_str(), place(key.span)))
+            .collect();
         assert_eq!(keys, [("a", "a"), ("b", "b"), ("a", "a")]);
         assert_eq!((place(entries[0].1.span), place(entries[2].1.span)), ("1", "é"));
     }

@@ -65,7 +65,10 @@ impl Context<'_> {
         if found.is_none() {
             let app = self.spec.app.as_ref().map_or("", |app| &app.value);
             problems
-                .add(name.span, format!("application `{app}` has no service `{}`", name.value))
+                .add(
+                    name.span,
+                    format!("application `{app}` has no service `{}`", name.value),
+                )
                 .advise(did_you_mean(&name.value, services.keys().map(String::as_str)));
         }
         found
@@ -77,20 +80,36 @@ impl Context<'_> {
         let start_after = spec.start_after.as_ref().map_or(Duration::ZERO, |at| at.value);
         if let Some(start) = spec.start_after.as_ref().filter(|start| start.value >= phase) {
             problems
-                .add(start.span, format!("the fault phase ends after {phase:?}, before this fault starts"))
+                .add(
+                    start.span,
+                    format!("the fault phase ends after {phase:?}, before this fault starts"),
+                )
                 .advise("start it sooner, or write a longer `spec.phases.fault`");
         }
         let rest = phase.saturating_sub(start_after);
         let duration = spec.duration.as_ref().map_or(rest, |at| at.value);
-        if let Some(written) = spec.duration.as_ref().filter(|written| written.value > rest && !rest.is_zero()) {
+        if let Some(written) = spec
+            .duration
+            .as_ref()
+            .filter(|written| written.value > rest && !rest.is_zero())
+        {
             problems
-                .add(written.span, format!("the fault phase ends {rest:?} after this fault starts"))
+                .add(
+                    written.span,
+                    format!("the fault phase ends {rest:?} after this fault starts"),
+                )
                 .advise("write a shorter `duration`, or a longer `spec.phases.fault`");
         }
-        let effect_within = spec.effect_within.as_ref().map_or(EFFECT_WITHIN.min(duration), |at| at.value);
+        let effect_within = spec
+            .effect_within
+            .as_ref()
+            .map_or(EFFECT_WITHIN.min(duration), |at| at.value);
         if let Some(within) = spec.effect_within.as_ref().filter(|within| within.value > duration) {
             problems
-                .add(within.span, format!("the fault ends after {duration:?}, before its effect must be proven"))
+                .add(
+                    within.span,
+                    format!("the fault ends after {duration:?}, before its effect must be proven"),
+                )
                 .advise("write a shorter `within`");
         }
         if let Some(peer) = spec.kind.as_ref().and_then(|kind| kind.value.peer.as_ref()) {
@@ -119,7 +138,13 @@ impl Context<'_> {
         {
             let ServiceOutline { replicas, .. } = service;
             problems
-                .add(count.span, format!("`{}` has only {replicas} pods, {} are asked for", name.value, count.value))
+                .add(
+                    count.span,
+                    format!(
+                        "`{}` has only {replicas} pods, {} are asked for",
+                        name.value, count.value
+                    ),
+                )
                 .advise(format!("at most {replicas}, or `mode: all`"));
         }
         let radius = match spec.mode.value {
@@ -128,7 +153,11 @@ impl Context<'_> {
             Mode::Fixed => BlastRadius::Fixed(spec.count.as_ref()?.value),
             Mode::Percent => BlastRadius::Percent(spec.percent.as_ref()?.value),
         };
-        Some(Selector { service: ServiceName::new(name.value.as_str()), radius, spread: spec.spread })
+        Some(Selector {
+            service: ServiceName::new(name.value.as_str()),
+            radius,
+            spread: spec.spread,
+        })
     }
 
     /// Whether kind and target go together.
@@ -151,18 +180,28 @@ impl Context<'_> {
         };
         if matches!(machinery, FaultKind::ServiceWrongPort { .. }) && target.value.mode.value != Mode::All {
             problems
-                .add(target.value.mode.span, "a virtual address leads to all pods of its service")
+                .add(
+                    target.value.mode.span,
+                    "a virtual address leads to all pods of its service",
+                )
                 .advise("write `mode: all`");
         }
         let service = target.value.service.as_ref();
-        let Some(service) = service.filter(|_| matches!(machinery, FaultKind::CacheFlush)) else { return };
+        let Some(service) = service.filter(|_| matches!(machinery, FaultKind::CacheFlush)) else {
+            return;
+        };
         let outline = self.app.and_then(|app| app.services.get(&service.value));
         if outline.is_some_and(|outline| outline.kind != ServiceKind::Redis) {
             let services = self.app.map(|app| &app.services).into_iter().flatten();
-            let redis: Vec<_> = services.filter(|(_, outline)| outline.kind == ServiceKind::Redis).collect();
+            let redis: Vec<_> = services
+                .filter(|(_, outline)| outline.kind == ServiceKind::Redis)
+                .collect();
             let names: Vec<_> = redis.into_iter().map(|(name, _)| name.as_str()).collect();
             problems
-                .add(service.span, format!("`{}` is no redis service and has no keys to forget", service.value))
+                .add(
+                    service.span,
+                    format!("`{}` is no redis service and has no keys to forget", service.value),
+                )
                 .advise(format!("redis services: {}", names.join(", ")));
         }
     }
@@ -181,12 +220,18 @@ impl Context<'_> {
         let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
         for id in faults.iter().filter_map(|fault| fault.value.id.as_ref()) {
             if seen.insert(&id.value, ()).is_some() {
-                problems.add(id.span, format!("two faults are named `{}`", id.value)).advise("give each its own id");
+                problems
+                    .add(id.span, format!("two faults are named `{}`", id.value))
+                    .advise("give each its own id");
             }
         }
-        let none = faults.iter().find(|fault| kind_of(fault).is_some_and(|kind| *kind == FaultKind::None));
+        let none = faults
+            .iter()
+            .find(|fault| kind_of(fault).is_some_and(|kind| *kind == FaultKind::None));
         if let Some(none) = none.filter(|_| faults.len() > 1) {
-            problems.add(place_of(none), "`none` stands beside other faults").advise("remove it");
+            problems
+                .add(place_of(none), "`none` stands beside other faults")
+                .advise("remove it");
         }
     }
 
@@ -197,23 +242,35 @@ impl Context<'_> {
         if phases.total() > LONGEST_RUN
             && let Some(span) = self.spec.phases.span
         {
-            problems.add(span, format!("a run of {:?} is too long", phases.total())).advise("at most 2 hours in all");
+            problems
+                .add(span, format!("a run of {:?} is too long", phases.total()))
+                .advise("at most 2 hours in all");
         }
         if let Some(window) = self.spec.window.as_ref().filter(|window| window.value > end) {
             problems
-                .add(window.span, format!("the run ends {end:?} after the injection, before this window"))
+                .add(
+                    window.span,
+                    format!("the run ends {end:?} after the injection, before this window"),
+                )
                 .advise("at most `phases.fault` + `phases.recovery`");
         }
         let window = self.spec.window.as_ref().map_or(phases.fault, |window| window.value);
         let limits = &self.spec.limits;
-        for limit in [&limits.time_to_detect, &limits.time_to_root_cause].into_iter().flatten() {
+        for limit in [&limits.time_to_detect, &limits.time_to_root_cause]
+            .into_iter()
+            .flatten()
+        {
             if limit.value > window {
                 problems
                     .add(limit.span, format!("what comes later than {window:?} does not count"))
                     .advise("write a shorter limit, or a longer `spec.window`");
             }
         }
-        let impact = self.spec.impact.as_ref().and_then(|impact| impact.value.within.as_ref());
+        let impact = self
+            .spec
+            .impact
+            .as_ref()
+            .and_then(|impact| impact.value.within.as_ref());
         if let Some(within) = impact.filter(|within| within.value > phases.fault) {
             problems
                 .add(within.span, format!("the fault phase ends after {:?}", phases.fault))
@@ -230,14 +287,21 @@ impl Context<'_> {
         });
         if let Some(fault) = harmful {
             problems
-                .add(place_of(fault), "this fault is no test until users see harm, and `spec.impact` is missing")
+                .add(
+                    place_of(fault),
+                    "this fault is no test until users see harm, and `spec.impact` is missing",
+                )
                 .advise("add for example `impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}`");
         }
     }
 
     fn truth(&self, truth: &At<TruthSpec>, problems: &mut Problems) -> Option<Truth> {
         let spec = &truth.value;
-        let causes: Vec<_> = spec.root_causes.iter().map(|cause| self.root_cause(cause, problems)).collect();
+        let causes: Vec<_> = spec
+            .root_causes
+            .iter()
+            .map(|cause| self.root_cause(cause, problems))
+            .collect();
         for fault in &self.spec.faults {
             self.fault_has_cause(fault, spec, truth.span, problems);
         }
@@ -260,8 +324,11 @@ impl Context<'_> {
         for service in &spec.path {
             self.service(service, problems);
         }
-        let names =
-            |list: &[At<String>]| list.iter().map(|name| ServiceName::new(name.value.as_str())).collect::<Vec<_>>();
+        let names = |list: &[At<String>]| {
+            list.iter()
+                .map(|name| ServiceName::new(name.value.as_str()))
+                .collect::<Vec<_>>()
+        };
         Some(Truth {
             root_causes: causes.into_iter().collect::<Option<_>>()?,
             not_root_cause: names(&spec.not_root_cause),
@@ -270,27 +337,41 @@ impl Context<'_> {
     }
 
     fn fault_has_cause(&self, fault: &At<FaultSpec>, truth: &TruthSpec, span: Span, problems: &mut Problems) {
-        let (Some(id), Some(kind)) = (&fault.value.id, kind_of(fault)) else { return };
+        let (Some(id), Some(kind)) = (&fault.value.id, kind_of(fault)) else {
+            return;
+        };
         let mut causes = truth.root_causes.iter().filter_map(|cause| cause.value.fault.as_ref());
         let named = causes.find(|fault| fault.value == id.value);
         match (kind, named) {
             (FaultKind::None | FaultKind::Placebo { .. }, Some(named)) => {
                 problems
-                    .add(named.span, format!("fault `{}` does nothing and causes nothing", id.value))
+                    .add(
+                        named.span,
+                        format!("fault `{}` does nothing and causes nothing", id.value),
+                    )
                     .advise("write `rootCauses: []`");
             }
             (FaultKind::None | FaultKind::Placebo { .. }, None) | (_, Some(_)) => (),
             (_, None) => {
                 problems
                     .add(span, format!("fault `{}` is no root cause here", id.value))
-                    .advise(format!("add `- {{fault: {}, service: …, mechanism: …}}` to `rootCauses`", id.value));
+                    .advise(format!(
+                        "add `- {{fault: {}, service: …, mechanism: …}}` to `rootCauses`",
+                        id.value
+                    ));
             }
         }
     }
 
     fn root_cause(&self, cause: &At<RootCauseSpec>, problems: &mut Problems) -> Option<RootCause> {
         let spec = &cause.value;
-        let ids = || self.spec.faults.iter().filter_map(|fault| fault.value.id.as_ref()).map(|id| id.value.as_str());
+        let ids = || {
+            self.spec
+                .faults
+                .iter()
+                .filter_map(|fault| fault.value.id.as_ref())
+                .map(|id| id.value.as_str())
+        };
         // An id that could not be read was reported, and may be the one that is meant.
         let all_read = !self.spec.faults.is_empty() && self.spec.faults.iter().all(|fault| fault.value.id.is_some());
         let unknown = |fault: &&At<String>| all_read && ids().all(|id| id != fault.value);
@@ -300,8 +381,11 @@ impl Context<'_> {
                 .advise(did_you_mean(&fault.value, ids()));
         }
         let place = spec.place.as_ref().and_then(|place| self.place(place, problems));
-        let accept: Vec<_> =
-            spec.accept.iter().map(|accept| self.accept(&accept.value, spec, place.as_ref(), problems)).collect();
+        let accept: Vec<_> = spec
+            .accept
+            .iter()
+            .map(|accept| self.accept(&accept.value, spec, place.as_ref(), problems))
+            .collect();
         Some(RootCause {
             fault: spec.fault.as_ref()?.value.clone(),
             place: place?,
@@ -332,7 +416,10 @@ impl Context<'_> {
         };
         Some(match place {
             PlaceSpec::Service(name) => Place::Service(service(name)),
-            PlaceSpec::Edge { caller, callee } => Place::Edge { caller: service(caller), callee: service(callee) },
+            PlaceSpec::Edge { caller, callee } => Place::Edge {
+                caller: service(caller),
+                callee: service(callee),
+            },
             PlaceSpec::Node(name) => Place::Node(NodeName::new(name.value.as_str())),
         })
     }
