@@ -5,3 +5,4 @@
 pub mod app;
 pub mod target;
 pub mod fault;
+pub mod residue;

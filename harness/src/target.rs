@@ -2,6 +2,8 @@
 //!
 //! Does not know what will be done to it.
 
+pub mod namespace;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
