@@ -2,11 +2,19 @@
 //!
 //! Modules stand in the order of the data. Does not know how a detector thinks.
 
+pub mod clock;
 pub mod scenario;
 pub mod plan;
 pub mod app;
 pub mod target;
 pub mod workload;
 pub mod fault;
+pub mod residue;
+pub mod detectors;
+pub mod timeline;
 pub mod check;
 pub mod score;
+pub mod run;
+pub mod report;
+pub mod doctor;
+pub mod cli;

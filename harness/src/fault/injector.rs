@@ -1,0 +1,550 @@
+//! Injects planned faults: journal, then agent (or cluster, or workload), and gives back what recovers them.
+//!
+//! Never judges whether a fault bites; see [`super::effect`].
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gauntlet_probes::entity::PodName;
+use gauntlet_probes::frame::MonotonicNanos;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::agent::{AgentOrder, AgentReply, RECOVER, with_causes};
+use super::control::{ClusterControl, ControlError};
+use super::effect::{Before, Subject};
+use super::flush::KeyCount;
+use super::journal::{InjectionId, Journal, JournalError, JournalLine, UndoneBy};
+use super::kind::{FaultKind, PlannedFault};
+use super::netns::Namespaces;
+use super::queue::QueueCount;
+use super::recipe::{DelayBy, Recipe, RecipeError, bare};
+use super::step::{Potency, Step};
+use super::surroundings::Surroundings;
+
+/// Longest that an agent may take for its steps, or for their undo.
+const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How to start a fault agent: a program whose `main` calls [`super::agent::agent_main`].
+#[derive(Clone, Debug)]
+pub struct AgentCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A fault could not be injected. Whatever was made of it is undone, or stays in the journal.
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    /// It cannot be made here.
+    #[error("fault {fault} cannot be made here")]
+    Recipe {
+        /// Its name in the scenario.
+        fault: String,
+        /// Why.
+        #[source]
+        source: RecipeError,
+    },
+    /// The undo could not be written, so nothing was done.
+    #[error("fault {fault} was not injected")]
+    Journal {
+        /// Its name in the scenario.
+        fault: String,
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
+    /// There is no agent.
+    #[error("failed to start the agent of fault {fault} ({program})")]
+    Agent {
+        /// Its name in the scenario.
+        fault: String,
+        /// What was to run.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The agent could not make the steps.
+    #[error("failed to inject fault {fault}: {message}")]
+    Refused {
+        /// Its name in the scenario.
+        fault: String,
+        /// What the agent said.
+        message: String,
+    },
+    /// The cluster refused.
+    #[error("failed to inject fault {fault} into the cluster")]
+    Control {
+        /// Its name in the scenario.
+        fault: String,
+        /// Why.
+        #[source]
+        source: ControlError,
+    },
+}
+
+/// An injection could not be recovered completely; the journal keeps it.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to recover fault {fault}: {}", failures.join("; "))]
+pub struct RecoverError {
+    /// Its name in the scenario.
+    pub fault: String,
+    /// What could not be undone, and why.
+    pub failures: Vec<String>,
+}
+
+/// A recovered injection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// When all of it was undone.
+    pub at_ns: MonotonicNanos,
+    /// At whose instance: it may have expired before.
+    pub by: UndoneBy,
+    /// What its queues did, if it had any.
+    pub queues: QueueCount,
+}
+
+/// Injects faults into one cluster, with one journal.
+pub struct Injector {
+    journal: Journal,
+    agent: AgentCommand,
+    surroundings: Surroundings,
+    namespaces: Namespaces,
+    control: Arc<dyn ClusterControl>,
+    delay_by: DelayBy,
+}
+
+impl Injector {
+    /// An injector whose journal is at `journal`; what it must remember of devices is kept beside it.
+    #[must_use]
+    pub fn new(
+        journal: Journal,
+        agent: AgentCommand,
+        surroundings: Surroundings,
+        control: Arc<dyn ClusterControl>,
+    ) -> Self {
+        let namespaces = Namespaces::of(&surroundings.pods, &surroundings.nodes);
+        let delay_by = DelayBy::of_this_kernel();
+        Self {
+            journal,
+            agent,
+            surroundings,
+            namespaces,
+            control,
+            delay_by,
+        }
+    }
+
+    /// How delays are made on this kernel, for the record of a run's environment.
+    #[must_use]
+    pub fn delay_by(&self) -> DelayBy {
+        self.delay_by
+    }
+
+    /// What exists around the faults.
+    #[must_use]
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// The cluster and its workload.
+    #[must_use]
+    pub fn control(&self) -> &Arc<dyn ClusterControl> {
+        &self.control
+    }
+
+    /// Writes the undo, then makes the fault. It is active when this returns; whether it bites is another question.
+    pub async fn inject(&self, fault: &PlannedFault) -> Result<Injection, InjectError> {
+        let requested_at_ns = super::now_ns();
+        let id = self.id(fault, requested_at_ns);
+        let state = self.journal.path().parent().unwrap_or(std::path::Path::new("."));
+        let recipe = Recipe {
+            id: &id,
+            surroundings: &self.surroundings,
+            state,
+            delay_by: self.delay_by,
+        };
+        let of_recipe = |source| InjectError::Recipe {
+            fault: fault.id.clone(),
+            source,
+        };
+        let steps = recipe.steps(fault).map_err(of_recipe)?;
+        let before = Before::of(fault, &self.surroundings);
+        let planned = JournalLine::Planned {
+            id: id.clone(),
+            at_ns: requested_at_ns,
+            fault: fault.clone(),
+            steps: steps.clone(),
+        };
+        self.write(fault, &planned)?;
+        let mut injection = Injection {
+            id: id.clone(),
+            fault: fault.clone(),
+            requested_at_ns,
+            active_at_ns: requested_at_ns,
+            keys: BTreeMap::new(),
+            before,
+            steps,
+            holder: Holder::Nobody,
+            journal: self.journal.clone(),
+            namespaces: self.namespaces.clone(),
+            control: Arc::clone(&self.control),
+        };
+        self.deed(&mut injection).await?;
+        self.write(
+            fault,
+            &JournalLine::Active {
+                id,
+                at_ns: injection.active_at_ns,
+            },
+        )?;
+        Ok(injection)
+    }
+
+    async fn deed(&self, injection: &mut Injection) -> Result<(), InjectError> {
+        let (kind, potency) = bare(&injection.fault.kind, Potency::Full);
+        match kind {
+            FaultKind::None | FaultKind::Placebo { .. } => injection.active_at_ns = super::now_ns(),
+            FaultKind::LoadSurge { .. } | FaultKind::ServiceWrongPort { .. } => {
+                let made = change_cluster(self.control.as_ref(), &injection.fault, kind, potency).await;
+                injection.active_at_ns = super::now_ns();
+                if let Err(source) = made {
+                    // It may have been made in part.
+                    if restore_cluster(self.control.as_ref(), &injection.fault).await.is_ok() {
+                        let _stays_in_the_journal = injection.note(Vec::new());
+                    }
+                    return Err(InjectError::Control {
+                        fault: injection.fault.id.clone(),
+                        source,
+                    });
+                }
+                injection.holder = Holder::Timer(self.expire_later(injection));
+            }
+            FaultKind::NetworkFilter { .. }
+            | FaultKind::NetworkLoss { .. }
+            | FaultKind::NetworkDelay { .. }
+            | FaultKind::NetworkBandwidth { .. }
+            | FaultKind::ProcessKill { .. }
+            | FaultKind::ProcessPause
+            | FaultKind::CpuLimit { .. }
+            | FaultKind::CacheFlush => {
+                let (agent, at_ns, keys) = self.start_agent(injection).await?;
+                injection.holder = Holder::Agent(Box::new(agent));
+                injection.active_at_ns = at_ns;
+                injection.keys = keys;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_agent(
+        &self,
+        injection: &Injection,
+    ) -> Result<(Agent, MonotonicNanos, BTreeMap<PodName, KeyCount>), InjectError> {
+        let fault = injection.fault.id.clone();
+        let order = AgentOrder {
+            id: injection.id.clone(),
+            steps: injection.steps.clone(),
+            expires_after: injection.fault.expires_after,
+            journal: self.journal.path().to_owned(),
+            harness_tgid: std::process::id(),
+            netns: self
+                .namespaces
+                .known()
+                .map(|(inode, netns)| (inode, netns.as_raw_fd()))
+                .collect(),
+        };
+        let started = Agent::start(&self.agent, &order).await;
+        let mut agent = started.map_err(|source| InjectError::Agent {
+            fault: fault.clone(),
+            program: self.agent.program.clone(),
+            source,
+        })?;
+        let message = match agent.reply().await {
+            Ok(AgentReply::Active { at_ns, keys }) => return Ok((agent, at_ns, keys)),
+            Ok(AgentReply::Failed { message }) => message,
+            Ok(AgentReply::Undone { .. }) => "it was undone before it was made".to_owned(),
+            Err(error) => {
+                // Dead or hanging; two must not work on the same objects at once.
+                let _dead_already = agent.child.kill().await;
+                let _stays_in_the_journal = injection.undo_here();
+                format!("its agent gave no answer: {error}")
+            }
+        };
+        Err(InjectError::Refused { fault, message })
+    }
+
+    /// Undoes what only the cluster can undo when the fault has lasted long enough.
+    fn expire_later(&self, injection: &Injection) -> JoinHandle<()> {
+        let (control, fault, id) = (Arc::clone(&self.control), injection.fault.clone(), injection.id.clone());
+        let journal = self.journal.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(fault.expires_after).await;
+            // A failure leaves the injection in the journal, for its recovery to try again.
+            if restore_cluster(control.as_ref(), &fault).await.is_ok() {
+                let line = JournalLine::Undone {
+                    id,
+                    at_ns: super::now_ns(),
+                    by: UndoneBy::Expiry,
+                };
+                let _stays_in_the_journal = journal.append(&line);
+            }
+        })
+    }
+
+    fn id(&self, fault: &PlannedFault, at_ns: MonotonicNanos) -> InjectionId {
+        let mut hasher = DefaultHasher::new();
+        (std::process::id(), at_ns, &fault.id).hash(&mut hasher);
+        InjectionId(format!("f{:08x}", hasher.finish() as u32))
+    }
+
+    fn write(&self, fault: &PlannedFault, line: &JournalLine) -> Result<(), InjectError> {
+        self.journal.append(line).map_err(|source| InjectError::Journal {
+            fault: fault.id.clone(),
+            source,
+        })
+    }
+}
+
+/// One applied fault.
+#[must_use = "an injected fault stays until `recover` is awaited or it expires"]
+pub struct Injection {
+    id: InjectionId,
+    fault: PlannedFault,
+    requested_at_ns: MonotonicNanos,
+    active_at_ns: MonotonicNanos,
+    keys: BTreeMap<PodName, KeyCount>,
+    before: Before,
+    steps: Vec<Step>,
+    holder: Holder,
+    journal: Journal,
+    namespaces: Namespaces,
+    control: Arc<dyn ClusterControl>,
+}
+
+/// Who undoes it by itself.
+enum Holder {
+    /// Nobody need to.
+    Nobody,
+    /// A process.
+    Agent(Box<Agent>),
+    /// A task of the harness.
+    Timer(JoinHandle<()>),
+}
+
+impl Injection {
+    /// Its name in kernel and journal.
+    #[must_use]
+    pub fn id(&self) -> &InjectionId {
+        &self.id
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn fault(&self) -> &PlannedFault {
+        &self.fault
+    }
+
+    /// When it was asked for.
+    #[must_use]
+    pub fn requested_at_ns(&self) -> MonotonicNanos {
+        self.requested_at_ns
+    }
+
+    /// When all steps were made.
+    #[must_use]
+    pub fn active_at_ns(&self) -> MonotonicNanos {
+        self.active_at_ns
+    }
+
+    /// The steps that were made.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Process id of its agent, if it has one that lives.
+    #[must_use]
+    pub fn agent_tgid(&self) -> Option<u32> {
+        match &self.holder {
+            Holder::Agent(agent) => agent.child.id(),
+            Holder::Nobody | Holder::Timer(_) => None,
+        }
+    }
+
+    /// What its effect is measured by, also after its recovery.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let (id, fault) = (self.id.clone(), self.fault.clone());
+        Subject {
+            id,
+            fault,
+            before: self.before.clone(),
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// Undoes the fault, by its agent or, should that be dead, from here.
+    pub async fn recover(mut self) -> Result<Recovered, RecoverError> {
+        assert!(
+            self.requested_at_ns <= self.active_at_ns,
+            "a fault is asked for before it is made"
+        );
+        let undone = match std::mem::replace(&mut self.holder, Holder::Nobody) {
+            Holder::Nobody => self.note(Vec::new()),
+            Holder::Timer(timer) => {
+                timer.abort();
+                let restored = restore_cluster(self.control.as_ref(), &self.fault).await;
+                self.note(
+                    restored
+                        .err()
+                        .map(|error| with_causes(error.as_ref()))
+                        .into_iter()
+                        .collect(),
+                )
+            }
+            Holder::Agent(mut agent) => match agent.recover().await {
+                Ok(reply) => reply,
+                Err(_the_agent_is_dead) => self.undo_here(),
+            },
+        };
+        match undone {
+            AgentReply::Undone {
+                at_ns,
+                by,
+                queues,
+                failures,
+            } if failures.is_empty() => Ok(Recovered { at_ns, by, queues }),
+            AgentReply::Undone { failures, .. } => Err(RecoverError {
+                fault: self.fault.id.clone(),
+                failures,
+            }),
+            AgentReply::Failed { message } => Err(RecoverError {
+                fault: self.fault.id.clone(),
+                failures: vec![message],
+            }),
+            AgentReply::Active { .. } => unreachable!("said once, and heard by `inject`"),
+        }
+    }
+
+    fn undo_here(&self) -> AgentReply {
+        let undone = self
+            .steps
+            .iter()
+            .rev()
+            .filter_map(|step| step.undo(&self.namespaces).err());
+        self.note(undone.map(|error| with_causes(&error)).collect())
+    }
+
+    fn note(&self, mut failures: Vec<String>) -> AgentReply {
+        let (at_ns, by) = (super::now_ns(), UndoneBy::Recovery);
+        if failures.is_empty() {
+            let written = self.journal.append(&JournalLine::Undone {
+                id: self.id.clone(),
+                at_ns,
+                by,
+            });
+            failures.extend(written.err().map(|error| with_causes(&error)));
+        }
+        AgentReply::Undone {
+            at_ns,
+            by,
+            queues: QueueCount::default(),
+            failures,
+        }
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        match &self.holder {
+            Holder::Nobody => {}
+            // Its input closes with us, which makes the agent undo it.
+            Holder::Agent(_) => eprintln!(
+                "fault {} was dropped without recovery; its agent undoes it",
+                self.fault.id
+            ),
+            Holder::Timer(_) => eprintln!(
+                "fault {} was dropped without recovery; it stays until it expires",
+                self.fault.id
+            ),
+        }
+    }
+}
+
+struct Agent {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Agent {
+    async fn start(command: &AgentCommand, order: &AgentOrder) -> std::io::Result<Self> {
+        let mut child = Command::new(&command.program)
+            .args(&command.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut input = child.stdin.take().expect("the standard input was asked for");
+        let output = BufReader::new(child.stdout.take().expect("the standard output was asked for")).lines();
+        let mut line = serde_json::to_vec(order)?;
+        line.push(b'\n');
+        input.write_all(&line).await?;
+        Ok(Self { child, input, output })
+    }
+
+    async fn reply(&mut self) -> std::io::Result<AgentReply> {
+        let line = timeout(AGENT_PATIENCE, self.output.next_line()).await??;
+        Ok(serde_json::from_str(&line.ok_or(std::io::ErrorKind::UnexpectedEof)?)?)
+    }
+
+    async fn recover(&mut self) -> std::io::Result<AgentReply> {
+        // An agent that has undone its injection already no longer listens, but its words are still there.
+        let _may_have_expired = self.input.write_all(format!("{RECOVER}\n").as_bytes()).await;
+        let reply = self.reply().await;
+        if reply.is_err() {
+            // It may hang rather than be dead, and two must not undo the same at once.
+            self.child.kill().await?;
+        }
+        let _reaped = timeout(AGENT_PATIENCE, self.child.wait()).await;
+        reply
+    }
+}
+
+async fn change_cluster(
+    control: &dyn ClusterControl,
+    fault: &PlannedFault,
+    kind: &FaultKind,
+    potency: Potency,
+) -> Result<(), ControlError> {
+    match (kind, potency, &fault.service) {
+        (FaultKind::LoadSurge { factor }, Potency::Full, _) => control.set_load_factor(*factor),
+        (FaultKind::LoadSurge { .. }, Potency::Zero, _) => control.set_load_factor(1.0),
+        (FaultKind::ServiceWrongPort { target_port }, Potency::Full, Some(service)) => {
+            control.set_target_port(service, Some(*target_port)).await?;
+        }
+        (FaultKind::ServiceWrongPort { .. }, Potency::Zero, Some(service)) => {
+            control.set_target_port(service, None).await?;
+        }
+        _ => unreachable!("the recipe has asked for a service, and no other kind is done by the cluster"),
+    }
+    Ok(())
+}
+
+async fn restore_cluster(control: &dyn ClusterControl, fault: &PlannedFault) -> Result<(), ControlError> {
+    match (bare(&fault.kind, Potency::Full).0, &fault.service) {
+        (FaultKind::LoadSurge { .. }, _) => control.set_load_factor(1.0),
+        (FaultKind::ServiceWrongPort { .. }, Some(service)) => control.set_target_port(service, None).await?,
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! The journal of a run's injections, on disk before each deed, and what a later process does with it.
+//!
+//! One JSON object per line, synced; the file is only ever appended to, by the harness and by its agents.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use gauntlet_probes::frame::MonotonicNanos;
+use serde::{Deserialize, Serialize};
+
+use super::control::ClusterControl;
+use super::kind::PlannedFault;
+use super::netns::Namespaces;
+use super::step::{Step, StepError, Undone};
+
+/// Name of one injection in the kernel and in the journal: `f` and eight hexadecimal digits. It says nothing of a fault.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InjectionId(pub String);
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum JournalLine {
+    /// About to be injected. This line is on disk before anything is changed.
+    Planned {
+        /// The injection.
+        id: InjectionId,
+        /// When.
+        at_ns: MonotonicNanos,
+        /// What was asked for.
+        fault: PlannedFault,
+        /// What will be changed, in this order.
+        steps: Vec<Step>,
+    },
+    /// All steps were made.
+    Active {
+        /// The injection.
+        id: InjectionId,
+        /// When.
+        at_ns: MonotonicNanos,
+    },
+    /// All steps were undone.
+    Undone {
+        /// The injection.
+        id: InjectionId,
+        /// When.
+        at_ns: MonotonicNanos,
+        /// At whose instance.
+        by: UndoneBy,
+    },
+}
+
+/// Why an injection was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoneBy {
+    /// The harness said so.
+    Recovery,
+    /// It had lasted as long as it may.
+    Expiry,
+    /// The harness was gone.
+    HarnessGone,
+    /// It could not be made completely.
+    Failure,
+    /// A later process found it in the journal.
+    LaterProcess,
+}
+
+/// What a later process did about one injection that was left.
+#[derive(Debug)]
+pub struct Leftover {
+    /// The injection.
+    pub id: InjectionId,
+    /// What had been asked for.
+    pub fault: PlannedFault,
+    /// What became of each step that needed an undo.
+    pub outcome: LeftoverOutcome,
+}
+
+/// What became of a leftover.
+#[derive(Debug)]
+pub enum LeftoverOutcome {
+    /// Undone now.
+    Recovered,
+    /// All the places where it was made no longer exist.
+    AlreadyGone,
+    /// Some steps could not be undone; it stays in the journal.
+    Failed(Vec<StepError>),
+}
+
+/// The journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error("failed to {operation} journal {path}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line that is not the last one is no line of a journal.
+    #[error("line {line} of journal {path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A journal file.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The journal at `path`, which is created with the first line.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends `line`; when this returns, it is on disk.
+    pub fn append(&self, line: &JournalLine) -> Result<(), JournalError> {
+        let mut text = serde_json::to_vec(line).expect("journal lines are plain data");
+        text.push(b'\n');
+        let written = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            file.write_all(&text)?; // one call and append mode: lines of several processes do not mix
+            file.sync_data()
+        };
+        written().map_err(|source| self.file_error("append to", source))
+    }
+
+    /// All lines. A last line that was cut short is left out: what it announced had not begun.
+    pub fn read(&self) -> Result<Vec<JournalLine>, JournalError> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.file_error("read", source)),
+        };
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let parsed = complete.lines().enumerate().map(|(index, line)| {
+            serde_json::from_str(line).map_err(|source| JournalError::Damaged {
+                path: self.path.clone(),
+                line: index + 1,
+                source,
+            })
+        });
+        parsed.collect()
+    }
+
+    /// Injections that were announced and not undone, oldest first.
+    pub fn left(&self) -> Result<Vec<(InjectionId, PlannedFault, Vec<Step>)>, JournalError> {
+        let mut order = Vec::new();
+        let mut left = BTreeMap::new();
+        for line in self.read()? {
+            match line {
+                JournalLine::Planned {
+                    id,
+                    fault,
+                    steps,
+                    at_ns: _,
+                } => {
+                    order.push(id.clone());
+                    left.insert(id, (fault, steps));
+                }
+                JournalLine::Active { .. } => {}
+                JournalLine::Undone { id, .. } => drop(left.remove(&id)),
+            }
+        }
+        let found = order
+            .into_iter()
+            .filter_map(|id| left.remove(&id).map(|(fault, steps)| (id, fault, steps)));
+        Ok(found.collect())
+    }
+
+    fn file_error(&self, operation: &'static str, source: io::Error) -> JournalError {
+        JournalError::File {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Undoes what a journal says was left. May be called again and again.
+///
+/// `control` is the cluster, if it can still be reached; without it the cluster is taken to be gone, and what was
+/// changed in its configuration with it.
+pub async fn recover_journal(
+    journal: &Journal,
+    namespaces: &Namespaces,
+    control: Option<&dyn ClusterControl>,
+) -> Result<Vec<Leftover>, JournalError> {
+    let mut leftovers = Vec::new();
+    for (id, fault, steps) in journal.left()? {
+        let (mut places_found, mut failures) = (false, Vec::new());
+        for step in steps.iter().rev() {
+            match undo_one(step, namespaces, control).await {
+                Ok(Undone::Done) => places_found = true,
+                Ok(Undone::AlreadyGone) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+        let outcome = match (failures.is_empty(), places_found) {
+            (false, _) => LeftoverOutcome::Failed(failures),
+            (true, true) => LeftoverOutcome::Recovered,
+            (true, false) => LeftoverOutcome::AlreadyGone,
+        };
+        if !matches!(outcome, LeftoverOutcome::Failed(_)) {
+            let by = UndoneBy::LaterProcess;
+            journal.append(&JournalLine::Undone {
+                id: id.clone(),
+                at_ns: super::now_ns(),
+                by,
+            })?;
+        }
+        leftovers.push(Leftover { id, fault, outcome });
+    }
+    Ok(leftovers)
+}
+
+async fn undo_one(
+    step: &Step,
+    namespaces: &Namespaces,
+    control: Option<&dyn ClusterControl>,
+) -> Result<Undone, StepError> {
+    match (step, control) {
+        (Step::TargetPort { service }, Some(control)) => {
+            let restored = control.set_target_port(service, None).await;
+            restored.map(|()| Undone::Done).map_err(|source| StepError::System {
+                operation: "restore the port of service",
+                object: service.to_string(),
+                source: io::Error::other(source),
+            })
+        }
+        (Step::TargetPort { .. } | Step::LoadFactor, _) => Ok(Undone::AlreadyGone),
+        (step, _) => step.undo(namespaces),
+    }
+}
