@@ -1,3 +1,23 @@
-//! Judges frames: `step(now, frame)` to ranked suspects. Pure: no I/O, no clock, no randomness, and no way to the truth.
+//! Judges frames: `step(frame)` to ranked suspects. Pure: no I/O, no clock, no randomness, and no way to the truth.
+//!
+//! Modules in the order of the data: a frame's numbers ([`signal`]), what is now and what is usual ([`window`],
+//! [`memory`]), who calls whom ([`topology`]), one moment ready to be judged ([`scene`]), what is unusual ([`anomaly`]),
+//! what callees explain ([`residual`]), rules ([`evidence`]), what the affected have in common ([`commonality`]), what
+//! explains what ([`mechanism`]), beliefs over time ([`rank`]) and what is said ([`pipeline`], [`diagnosis`]). The naive
+//! rivals ([`baseline`]) judge the same scenes.
 
+pub mod inventory;
+pub mod signal;
+pub mod window;
+pub mod memory;
+pub mod topology;
+pub mod scene;
+pub mod anomaly;
+pub mod residual;
+pub mod evidence;
+pub mod commonality;
+pub mod mechanism;
+pub mod rank;
 pub mod diagnosis;
+pub mod pipeline;
+pub mod baseline;

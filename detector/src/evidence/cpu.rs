@@ -1,0 +1,163 @@
+//! resource.cpu, resource.memory and resource.io: a pod or node is short of what its demand always needed.
+//!
+//! Shortage that comes with more demand is a symptom of whatever raised the demand, and is not told here.
+
+use super::app::slowdown;
+use super::{Certainty, Finding, by_service, names};
+use crate::commonality::Place;
+use crate::diagnosis::Mechanism;
+use crate::scene::{Demand, PodIx, Scene, UsageView};
+use crate::window::CELLS_MIN;
+
+/// Rise of the share of throttled periods from which a limit hurts.
+const THROTTLED_RISE_MIN: f64 = 0.25;
+/// Rise of the time that runnable tasks wait, seconds per second, from which CPU is short.
+const WAIT_RISE_MIN: f64 = 0.25;
+/// The same, over usual: a pod whose tasks always wait much has to wait much more.
+const WAIT_RATIO_MIN: f64 = 3.0;
+/// Demand over usual, above which a shortage is the demand's doing.
+const DEMAND_RATIO_MAX: f64 = 1.3;
+/// A CPU limit below this share of the usual one was lowered.
+const LIMIT_LOWERED_SHARE: f64 = 0.8;
+/// Rise of stall time for memory or block devices, seconds per second, from which it is short.
+const STALL_RISE_MIN: f64 = 0.3;
+
+/// See the module.
+#[must_use]
+pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
+    let short: Vec<(PodIx, f64)> = (0..scene.pods.len()).filter_map(|pod| Some((pod, pod_shortage(scene, pod)?))).collect();
+    let mut findings = Vec::new();
+    for (service, pods) in by_service(scene, short.iter().map(|&(pod, _)| pod)) {
+        let strength = short.iter().filter(|(pod, _)| pods.contains(pod)).map(|&(_, strength)| strength).fold(0.0, f64::max);
+        let throttled = pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| usage.now.value.throttled_ratio());
+        findings.push(Finding {
+            mechanism: Mechanism::ResourceCpu,
+            place: Place::Service(service),
+            strength,
+            certainty: Certainty::Measured,
+            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            evidence: vec![
+                format!(
+                    "tasks of {} wait for CPU or are throttled ({:.0} % of periods) and it answers more slowly",
+                    names(scene, &pods),
+                    100.0 * throttled.fold(0.0, f64::max)
+                ),
+                "no more is asked of it than before".to_owned(),
+            ],
+            pods,
+        });
+    }
+    findings.extend(nodes(scene));
+    findings.extend(stalls(scene));
+    findings
+}
+
+/// How sure it is that `pod` is short of CPU by no fault of its callers.
+fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
+    let view = &scene.pods[pod];
+    let usage = view.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN)?;
+    if view.demand.ratio() > DEMAND_RATIO_MAX {
+        return None;
+    }
+    let slow = slowdown(scene, pod).is_some() || starved(scene, pod);
+    let throttled = usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN;
+    let lowered = match (usage.now.value.cpu_limit_millicores, usage.norm.cpu_limit_millicores) {
+        (Some(now), Some(usual)) => f64::from(now) < LIMIT_LOWERED_SHARE * f64::from(usual),
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    let waits = waits(usage) && !everybody_waits(scene);
+    match (throttled, lowered, waits, slow) {
+        (true, true, _, _) => Some(0.92),
+        (true, false, _, true) => Some(0.85),
+        (false, _, true, true) => Some(0.7),
+        (true, false, _, false) | (false, _, _, false) | (false, _, false, true) => None,
+    }
+}
+
+/// Requests reach `pod` and hardly any is answered: what a latency that is never taken cannot show.
+fn starved(scene: &Scene<'_>, pod: PodIx) -> bool {
+    let flows = || scene.pods[pod].inbound.iter().filter_map(|&edge| scene.edges[edge].now.value.server.as_ref());
+    let requests: u32 = flows().map(|flow| flow.requests).sum();
+    let responses: u32 = flows().map(|flow| flow.responses).sum();
+    requests >= 10 && f64::from(responses) < 0.7 * f64::from(requests)
+}
+
+fn waits(usage: &UsageView<'_>) -> bool {
+    let now = usage.now.value.wait_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
+    now - usage.norm.wait.median >= WAIT_RISE_MIN && now >= WAIT_RATIO_MIN * usage.norm.wait.median
+}
+
+/// The whole machine is short: whoever makes it so, it is none of its nodes in particular.
+fn everybody_waits(scene: &Scene<'_>) -> bool {
+    let nodes: Vec<bool> = scene.nodes.iter().filter_map(|node| node.usage.as_ref().map(waits)).collect();
+    nodes.len() > 1 && nodes.iter().filter(|&&waits| waits).count() * 2 > nodes.len()
+}
+
+/// Nodes whose limit bites, or whose tasks wait, although their pods are asked no more than before.
+fn nodes(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, node) in scene.nodes.iter().enumerate() {
+        let Some(usage) = node.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else { continue };
+        let demand = node.pods.iter().fold(Demand::default(), |sum, &pod| {
+            let demand = scene.pods[pod].demand;
+            Demand { now: sum.now + demand.now, usual: sum.usual + demand.usual }
+        });
+        let asked_more = node.pods.iter().any(|&pod| scene.pods[pod].demand.ratio() > DEMAND_RATIO_MAX);
+        let throttled = usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN;
+        let waits = waits(usage) && !everybody_waits(scene);
+        let slow: Vec<PodIx> = node.pods.iter().copied().filter(|&pod| slowdown(scene, pod).is_some()).collect();
+        let services = by_service(scene, slow.iter().copied());
+        if demand.ratio() > DEMAND_RATIO_MAX || asked_more || !(throttled || waits) || services.len() < 2 {
+            continue;
+        }
+        findings.push(Finding {
+            mechanism: Mechanism::ResourceCpu,
+            place: Place::Node(index),
+            strength: if throttled { 0.85 } else { 0.7 },
+            certainty: Certainty::Measured,
+            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            evidence: vec![
+                format!("tasks of node {} wait for CPU; {} answer more slowly", node.name, names(scene, &slow)),
+                "no more is asked of its pods than before".to_owned(),
+            ],
+            pods: slow,
+        });
+    }
+    findings
+}
+
+/// Stalls for memory or block devices.
+fn stalls(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut stalled: [Vec<PodIx>; 2] = [Vec::new(), Vec::new()];
+    for (pod, view) in scene.pods.iter().enumerate() {
+        let Some(usage) = view.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else { continue };
+        let rise = |stall_us: u64, usual: f64| stall_us as f64 / 1e6 / usage.now.seconds.max(0.001) - usual;
+        if view.demand.ratio() > DEMAND_RATIO_MAX || slowdown(scene, pod).is_none() {
+            continue;
+        }
+        if rise(usage.now.value.memory_pressure_us, usage.norm.memory_pressure.median) >= STALL_RISE_MIN {
+            stalled[0].push(pod);
+        } else if rise(usage.now.value.io_pressure_us, usage.norm.io_pressure.median) >= STALL_RISE_MIN {
+            stalled[1].push(pod);
+        }
+    }
+    for (pods, mechanism, what) in [
+        (&stalled[0], Mechanism::ResourceMemory, "memory"),
+        (&stalled[1], Mechanism::ResourceIo, "block devices"),
+    ] {
+        for (service, pods) in by_service(scene, pods.iter().copied()) {
+            findings.push(Finding {
+                mechanism,
+                place: Place::Service(service),
+                strength: 0.8,
+                certainty: Certainty::Measured,
+                since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+                evidence: vec![format!("tasks of {} stall for {what} and it answers more slowly", names(scene, &pods))],
+                pods,
+            });
+        }
+    }
+    findings
+}

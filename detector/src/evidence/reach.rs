@@ -1,0 +1,245 @@
+//! process.crash, network.misroute and network.down: nobody answers at the address, and the kernel says so.
+//!
+//! A refusal by the pod's own kernel (`NO_SOCKET`) means that nobody listens on that port: because the process is gone
+//! (its end was seen), or because the packets went to a port where it never listened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gauntlet_probes::entity::Peer;
+use gauntlet_probes::frame::{MonotonicNanos, ProcessEventKind};
+
+use super::drops::{DropClass, drop_flows};
+use super::filter::blocked;
+use super::{Certainty, Finding, by_service, hang, names, strength_of};
+use crate::commonality::Place;
+use crate::diagnosis::Mechanism;
+use crate::scene::{EdgeView, End, PodIx, Scene};
+use crate::topology::ServiceIx;
+
+/// Refused connections without which nothing is said: one or two happen when a process restarts by plan.
+const REFUSED_MIN: u32 = 3;
+/// Doubt that each further refusal leaves.
+const REFUSAL_DOUBT: f64 = 0.6;
+/// Seconds after a process ended within which trouble at its pod is its doing, if the pod answers again meanwhile.
+const CRASH_ECHO_SECONDS: f64 = 3.0;
+/// Unreachable connections or packets without a route, without which nothing is said.
+const UNREACHABLE_MIN: u32 = 3;
+
+/// See the module.
+#[must_use]
+pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut findings = crashes(scene);
+    findings.extend(misroutes(scene));
+    findings.extend(downs(scene));
+    findings
+}
+
+/// Something else than a filter explains that `edge` is blocked.
+#[must_use]
+pub fn otherwise_explained(scene: &Scene<'_>, edge: &EdgeView<'_>) -> bool {
+    edge.now.value.client.as_ref().is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
+        || edge.callee.pods().iter().any(|&pod| {
+            hang::stuck(scene, pod) || !abnormal_ends(scene, pod).is_empty() || no_socket_resets(scene, pod).count > 0
+        })
+        || edge.caller.pods().iter().any(|&pod| !abnormal_ends(scene, pod).is_empty() || hang::stuck(scene, pod))
+}
+
+/// Processes of `pod` that ended as no process should, oldest first.
+fn abnormal_ends(scene: &Scene<'_>, pod: PodIx) -> Vec<(MonotonicNanos, ProcessEventKind)> {
+    let abnormal = |kind: ProcessEventKind| match kind {
+        ProcessEventKind::Exited(code) => code != 0,
+        ProcessEventKind::Signalled(_) | ProcessEventKind::OomKilled => true,
+        ProcessEventKind::Exec => false,
+    };
+    let events = scene.pods[pod].events.iter().filter(|event| abnormal(event.kind));
+    events.map(|event| (event.at_ns, event.kind)).collect()
+}
+
+/// What the callers of `pod` met in the current window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reception {
+    refused: u32,
+    broken: u32,
+    answers: u32,
+    vain: u32,
+}
+
+fn reception(scene: &Scene<'_>, pod: PodIx) -> Reception {
+    let mut sum = Reception::default();
+    for &edge in &scene.pods[pod].inbound {
+        let edge = &scene.edges[edge].now.value;
+        sum.refused += edge.best().map_or(0, |flow| flow.refused);
+        sum.broken += edge.sides().map(|flow| flow.broken).sum::<u32>();
+        sum.answers += edge.best().map_or(0, |flow| flow.responses);
+        sum.vain += edge.vain();
+    }
+    sum
+}
+
+fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut crashed: BTreeMap<PodIx, (MonotonicNanos, bool, u32)> = BTreeMap::new();
+    for pod in 0..scene.pods.len() {
+        let ends = abnormal_ends(scene, pod);
+        let (Some(first), Some(last)) = (ends.first(), ends.last()) else { continue };
+        let met = reception(scene, pod);
+        let fresh = (scene.now_ns.saturating_sub(last.0)) as f64 / 1e9 <= CRASH_ECHO_SECONDS;
+        let gone = met.refused >= 1 && met.answers <= met.vain + met.refused;
+        let noticed = met.refused + met.broken + met.vain >= 1 || no_socket_resets(scene, pod).count > 0;
+        if gone || (fresh && noticed) {
+            let oom = ends.iter().any(|(_, kind)| *kind == ProcessEventKind::OomKilled);
+            crashed.insert(pod, (first.0, oom, ends.len() as u32));
+        }
+    }
+    let mut findings = Vec::new();
+    for oom in [false, true] {
+        for (service, pods) in by_service(scene, crashed.keys().copied().filter(|pod| crashed[pod].1 == oom)) {
+            let count: u32 = pods.iter().map(|pod| crashed[pod].2).sum();
+            let refused: u32 = pods.iter().map(|&pod| reception(scene, pod).refused).sum();
+            let what = if oom { "killed for want of memory" } else { "ended by a signal or with an error" };
+            findings.push(Finding {
+                mechanism: if oom { Mechanism::ResourceMemory } else { Mechanism::ProcessCrash },
+                place: Place::Service(service),
+                strength: 0.95,
+                certainty: Certainty::Stated,
+                since_ns: pods.iter().map(|pod| crashed[pod].0).min().unwrap_or(scene.now_ns),
+                evidence: vec![
+                    format!("{count} processes at {} {what}", names(scene, &pods)),
+                    format!("{refused} connections refused there since"),
+                ],
+                pods,
+            });
+        }
+    }
+    findings
+}
+
+/// Refusals that a pod's own kernel sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct NoSocket {
+    count: u32,
+    other_port: bool,
+    frames: u32,
+    first_ns: MonotonicNanos,
+}
+
+fn no_socket_resets(scene: &Scene<'_>, pod: PodIx) -> NoSocket {
+    let mut sum = NoSocket::default();
+    let dialled: BTreeSet<u16> = scene.pods[pod].inbound.iter().map(|&edge| scene.edges[edge].port).collect();
+    for records in &scene.rare {
+        let mut seen = false;
+        for reset in records.resets.iter().filter(|reset| reset.sent && reset.reason.as_deref() == Some("NO_SOCKET")) {
+            if !matches!(&reset.at, Peer::Pod(name) if name == scene.pods[pod].name) {
+                continue;
+            }
+            sum.first_ns = if sum.count == 0 { records.at_ns } else { sum.first_ns };
+            sum.count += reset.count;
+            sum.other_port |= !dialled.contains(&reset.port);
+            seen = true;
+        }
+        sum.frames += u32::from(seen);
+    }
+    sum
+}
+
+/// Refused by the pods' own kernels, although no process ended there.
+fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut refusing: BTreeMap<PodIx, (u32, NoSocket)> = BTreeMap::new();
+    for edge in &scene.edges {
+        let refused = edge.now.value.best().map_or(0, |flow| flow.refused);
+        for &pod in edge.callee.pods() {
+            let resets = no_socket_resets(scene, pod);
+            if refused > 0 && resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
+                refusing.entry(pod).or_insert((0, resets)).0 += refused;
+            }
+        }
+    }
+    let mut findings = Vec::new();
+    for (service, pods) in by_service(scene, refusing.keys().copied()) {
+        let refused: u32 = pods.iter().map(|pod| refusing[pod].0).sum();
+        if refused < REFUSED_MIN {
+            continue;
+        }
+        let other_port = pods.iter().any(|pod| refusing[pod].1.other_port);
+        let mut evidence = vec![
+            format!("{refused} connections refused by the kernels of {} (no socket on that port)", names(scene, &pods)),
+            "no process ended there".to_owned(),
+        ];
+        if other_port {
+            evidence.push("the packets arrived at a port that nobody dialled".to_owned());
+        }
+        findings.push(Finding {
+            mechanism: Mechanism::NetworkMisroute,
+            place: Place::Service(service),
+            strength: strength_of(f64::from(refused), REFUSAL_DOUBT, if other_port { 0.97 } else { 0.9 }),
+            certainty: Certainty::Stated,
+            since_ns: pods.iter().map(|pod| refusing[pod].1.first_ns).min().unwrap_or(scene.now_ns),
+            evidence,
+            pods,
+        });
+    }
+    findings.extend(misdirected(scene));
+    findings
+}
+
+/// A virtual address that leads to where no pod is.
+fn misdirected(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut services: BTreeMap<ServiceIx, (u32, MonotonicNanos)> = BTreeMap::new();
+    for edge in scene.edges.iter().filter(|edge| edge.callee == End::Outside) {
+        let Some(service) = scene.dialled(edge) else { continue };
+        let vain = edge.now.value.vain();
+        if vain >= UNREACHABLE_MIN && edge.answers() == 0 {
+            let since_ns = edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns);
+            let known = services.entry(service).or_insert((0, since_ns));
+            *known = (known.0 + vain, known.1.min(since_ns));
+        }
+    }
+    services
+        .into_iter()
+        .map(|(service, (count, since_ns))| Finding {
+            mechanism: Mechanism::NetworkMisroute,
+            place: Place::Service(service),
+            pods: scene.pods_of(service).collect(),
+            strength: strength_of(f64::from(count), REFUSAL_DOUBT, 0.9),
+            certainty: Certainty::Stated,
+            since_ns,
+            evidence: vec![format!("{count} attempts on the service's address were led to an address where no pod is")],
+        })
+        .collect()
+}
+
+/// Pods to which the link layer or the routes no longer lead.
+fn downs(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut lost: BTreeMap<PodIx, (u32, MonotonicNanos)> = BTreeMap::new();
+    let mut note = |pod: PodIx, count: u32, since_ns: MonotonicNanos| {
+        let known = lost.entry(pod).or_insert((0, since_ns));
+        *known = (known.0 + count, known.1.min(since_ns));
+    };
+    for flow in drop_flows(scene).iter().filter(|flow| flow.class == DropClass::Route) {
+        for &pod in flow.server.pods() {
+            note(pod, flow.count, flow.first_ns);
+        }
+    }
+    for edge in &scene.edges {
+        let count = edge.now.value.sides().map(|flow| flow.unreachable + flow.neighbour_retransmits).sum::<u32>();
+        if let (End::Pod(pod), true) = (&edge.callee, count > 0) {
+            note(*pod, count, edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns));
+        }
+    }
+    lost.retain(|&pod, (count, _)| {
+        let inbound = &scene.pods[pod].inbound;
+        let silent = inbound.iter().all(|&edge| blocked(&scene.edges[edge]) || !scene.edges[edge].judgeable());
+        *count >= UNREACHABLE_MIN && silent && inbound.iter().any(|&edge| blocked(&scene.edges[edge]))
+    });
+    by_service(scene, lost.keys().copied())
+        .into_iter()
+        .map(|(service, pods)| Finding {
+            mechanism: Mechanism::NetworkDown,
+            place: Place::Service(service),
+            strength: 0.85,
+            certainty: Certainty::Stated,
+            since_ns: pods.iter().map(|pod| lost[pod].1).min().unwrap_or(scene.now_ns),
+            evidence: vec![format!("no neighbour and no route leads to {}", names(scene, &pods))],
+            pods,
+        })
+        .collect()
+}

@@ -1,0 +1,230 @@
+//! All that is remembered from frame to frame: tracks per edge, pod and node, and the rare records of the last seconds.
+//!
+//! Bounded; what the bounds discard is counted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName};
+use gauntlet_probes::frame::{DnsSample, DropSample, Frame, MonotonicNanos, ProcessEvent, ResetSample};
+
+use crate::inventory::Inventory;
+use crate::signal::{EdgeFlow, Usage};
+use crate::window::{EdgeNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
+
+/// Edges remembered: a thousand services with dozens of edges each.
+const EDGES_MAX: usize = 50_000;
+/// Frames without any traffic after which an edge is forgotten: two minutes at five a second, longer than any fault
+/// that is worth waiting for.
+const IDLE_FRAMES_MAX: u32 = 600;
+/// Seconds for which the end of a process is remembered: a restart with back-off takes up to ten.
+const EVENTS_SECONDS: f64 = 15.0;
+/// Ends of processes remembered: far more than restarts with back-off can make in that time.
+const EVENTS_MAX: usize = 4096;
+
+/// Caller, callee and dialled port of an edge. Everything outside the inventory is one caller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EdgeKey {
+    /// Who opens connections.
+    pub caller: Peer,
+    /// Who accepts them.
+    pub callee: Peer,
+    /// The port dialled.
+    pub port: u16,
+}
+
+/// An edge over time.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeMemory {
+    /// Recent ticks and baseline cells.
+    pub track: Track<EdgeFlow>,
+    /// What is usual.
+    pub norm: EdgeNorm,
+    /// The virtual service that the caller dialled last.
+    pub via: Option<String>,
+    idle_frames: u32,
+}
+
+/// A pod's or node's resources over time.
+#[derive(Clone, Debug, Default)]
+pub struct UsageMemory {
+    /// Recent ticks and baseline cells.
+    pub track: Track<Usage>,
+    /// What is usual.
+    pub norm: UsageNorm,
+}
+
+/// The rare records of one frame.
+#[derive(Clone, Debug, Default)]
+pub struct RareRecords {
+    /// End of the frame.
+    pub at_ns: MonotonicNanos,
+    /// Its length, seconds.
+    pub seconds: f64,
+    /// Dropped packets.
+    pub drops: Vec<DropSample>,
+    /// Resets.
+    pub resets: Vec<ResetSample>,
+    /// Look-ups.
+    pub dns: Vec<DnsSample>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// What exists.
+    pub inventory: Inventory,
+    /// Edges, by caller, callee and port.
+    pub edges: BTreeMap<EdgeKey, EdgeMemory>,
+    /// Pods' resources.
+    pub pods: BTreeMap<PodName, UsageMemory>,
+    /// Nodes' resources.
+    pub nodes: BTreeMap<NodeName, UsageMemory>,
+    /// Rare records, oldest first.
+    pub rare: VecDeque<RareRecords>,
+    /// Processes that ended, oldest first.
+    pub events: VecDeque<ProcessEvent>,
+    /// When the last frame ended.
+    pub now_ns: MonotonicNanos,
+    /// Edges that found no room.
+    pub edges_refused: u64,
+}
+
+impl Memory {
+    /// Takes in a line of the inventory.
+    pub fn apply(&mut self, line: &InventoryLine) {
+        self.inventory.apply(line);
+        if let InventoryLine::PodGone { name } = line {
+            self.pods.remove(name);
+            let gone = Peer::Pod(name.clone());
+            self.edges.retain(|key, _| key.caller != gone && key.callee != gone);
+        }
+    }
+
+    /// Takes in a frame.
+    pub fn absorb(&mut self, frame: &Frame, learn: Learn) {
+        self.now_ns = frame.at_ns;
+        let seconds = frame.span_ns as f64 / 1e9;
+        self.absorb_edges(frame, seconds, learn);
+        for sample in &frame.pods {
+            let memory = self.pods.entry(sample.pod.clone()).or_default();
+            absorb_usage(memory, Timed { at_ns: frame.at_ns, seconds, value: Usage::of(&sample.usage) }, learn);
+        }
+        for sample in &frame.nodes {
+            let memory = self.nodes.entry(sample.node.clone()).or_default();
+            absorb_usage(memory, Timed { at_ns: frame.at_ns, seconds, value: Usage::of(&sample.usage) }, learn);
+        }
+        self.rare.push_back(RareRecords {
+            at_ns: frame.at_ns,
+            seconds,
+            drops: frame.drops.clone(),
+            resets: frame.resets.clone(),
+            dns: frame.dns.clone(),
+        });
+        let oldest_rare = frame.at_ns.saturating_sub((RECENT_SECONDS * 1e9) as u64);
+        while self.rare.front().is_some_and(|records| records.at_ns <= oldest_rare) {
+            self.rare.pop_front();
+        }
+        self.events.extend(frame.events.iter().cloned());
+        let oldest_event = frame.at_ns.saturating_sub((EVENTS_SECONDS * 1e9) as u64);
+        while self.events.len() > EVENTS_MAX || self.events.front().is_some_and(|event| event.at_ns <= oldest_event) {
+            self.events.pop_front();
+        }
+    }
+
+    fn absorb_edges(&mut self, frame: &Frame, seconds: f64, learn: Learn) {
+        let mut ticks: BTreeMap<EdgeKey, EdgeFlow> = BTreeMap::new();
+        for sample in &frame.edges {
+            let key = EdgeKey { caller: fold_outside(&sample.caller), callee: sample.callee.clone(), port: sample.port };
+            let flow = EdgeFlow::of(sample);
+            match ticks.get_mut(&key) {
+                Some(known) => add_parallel(known, &flow),
+                None => drop(ticks.insert(key, flow)),
+            }
+        }
+        for key in ticks.keys() {
+            if !self.edges.contains_key(key) {
+                if self.edges.len() < EDGES_MAX {
+                    self.edges.insert(key.clone(), EdgeMemory::default());
+                } else {
+                    self.edges_refused += 1;
+                }
+            }
+        }
+        for sample in frame.edges.iter().filter(|sample| sample.via.is_some()) {
+            let key = EdgeKey { caller: fold_outside(&sample.caller), callee: sample.callee.clone(), port: sample.port };
+            if let Some(edge) = self.edges.get_mut(&key) {
+                edge.via.clone_from(&sample.via);
+            }
+        }
+        self.attribute_drops(frame, &mut ticks);
+        self.edges.retain(|key, memory| {
+            let value = ticks.remove(key).unwrap_or_default();
+            let busy = value.sides().any(|flow| flow.requests > 0 || flow.attempted > 0 || flow.open > 0) || value.dropped > 0;
+            memory.idle_frames = if busy { 0 } else { memory.idle_frames + 1 };
+            if memory.track.push(Timed { at_ns: frame.at_ns, seconds, value }, learn) {
+                memory.norm = EdgeNorm::of(&memory.track);
+            }
+            memory.idle_frames < IDLE_FRAMES_MAX
+        });
+    }
+
+    /// Counts dropped packets on the edges to which they belong.
+    fn attribute_drops(&self, frame: &Frame, ticks: &mut BTreeMap<EdgeKey, EdgeFlow>) {
+        for sample in &frame.drops {
+            if crate::evidence::drops::DropClass::of(sample) == crate::evidence::drops::DropClass::Noise {
+                continue;
+            }
+            let (client, server) =
+                if sample.to_server { (&sample.source, &sample.target) } else { (&sample.target, &sample.source) };
+            let (Some(client), Some(server)) = (client, server) else { continue };
+            let from = EdgeKey { caller: fold_outside(client), callee: server.clone(), port: 0 };
+            let to = EdgeKey { port: u16::MAX, ..from.clone() };
+            for (key, _) in self.edges.range(from..=to) {
+                ticks.entry(key.clone()).or_default().dropped += sample.count;
+            }
+        }
+    }
+}
+
+/// All callers outside the inventory are one: the world.
+#[must_use]
+pub fn fold_outside(peer: &Peer) -> Peer {
+    match peer {
+        Peer::External(_) => Peer::External(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        Peer::Pod(_) | Peer::Node(_) | Peer::Service(_) => peer.clone(),
+    }
+}
+
+fn absorb_usage(memory: &mut UsageMemory, tick: Timed<Usage>, learn: Learn) {
+    if memory.track.push(tick, learn) {
+        memory.norm = UsageNorm::of(&memory.track);
+    }
+}
+
+/// Adds a sample of the same edge and tick (another virtual address, another outside caller): gauges take the larger.
+fn add_parallel(known: &mut EdgeFlow, other: &EdgeFlow) {
+    use crate::signal::Accumulate as _;
+    let gauges = |flow: &Option<crate::signal::Flow>| {
+        flow.as_ref().map(|flow| {
+            (flow.open, flow.opening_age_ns, flow.unread_connections, flow.unread_age_ns, flow.accept_backlog, flow.outstanding, flow.outstanding_age_ns)
+        })
+    };
+    let before = (gauges(&known.client), gauges(&known.server));
+    let other_gauges = (gauges(&other.client), gauges(&other.server));
+    known.absorb(other);
+    for (flow, before, other) in [
+        (&mut known.client, before.0, other_gauges.0),
+        (&mut known.server, before.1, other_gauges.1),
+    ] {
+        let (Some(flow), Some(before)) = (flow.as_mut(), before) else { continue };
+        let other = other.unwrap_or_default();
+        flow.open = before.0 + other.0;
+        flow.opening_age_ns = before.1.max(other.1);
+        flow.unread_connections = before.2 + other.2;
+        flow.unread_age_ns = before.3.max(other.3);
+        flow.accept_backlog = before.4 + other.4;
+        flow.outstanding = before.5 + other.5;
+        flow.outstanding_age_ns = before.6.max(other.6);
+    }
+}
