@@ -283,21 +283,17 @@ impl Injector {
         Err(InjectError::Refused { fault, message })
     }
 
-    /// Undoes what only the cluster can undo when the fault has lasted long enough.
-    fn expire_later(&self, injection: &Injection) -> JoinHandle<()> {
+    /// Undoes what only the cluster can undo when the fault has lasted long enough, and says when it was.
+    fn expire_later(&self, injection: &Injection) -> JoinHandle<Option<MonotonicNanos>> {
         let (control, fault, id) = (Arc::clone(&self.control), injection.fault.clone(), injection.id.clone());
         let journal = self.journal.clone();
         tokio::spawn(async move {
             tokio::time::sleep(fault.expires_after).await;
             // A failure leaves the injection in the journal, for its recovery to try again.
-            if restore_cluster(control.as_ref(), &fault).await.is_ok() {
-                let line = JournalLine::Undone {
-                    id,
-                    at_ns: super::now_ns(),
-                    by: UndoneBy::Expiry,
-                };
-                let _stays_in_the_journal = journal.append(&line);
-            }
+            restore_cluster(control.as_ref(), &fault).await.ok()?;
+            let at_ns = super::now_ns();
+            journal.append(&JournalLine::Undone { id, at_ns, by: UndoneBy::Expiry }).ok()?;
+            Some(at_ns)
         })
     }
 
@@ -338,7 +334,7 @@ enum Holder {
     /// A process.
     Agent(Box<Agent>),
     /// A task of the harness.
-    Timer(JoinHandle<()>),
+    Timer(JoinHandle<Option<MonotonicNanos>>),
 }
 
 impl Injection {
@@ -403,14 +399,18 @@ impl Injection {
             Holder::Nobody => self.note(Vec::new()),
             Holder::Timer(timer) => {
                 timer.abort();
-                let restored = restore_cluster(self.control.as_ref(), &self.fault).await;
-                self.note(
-                    restored
-                        .err()
-                        .map(|error| with_causes(error.as_ref()))
-                        .into_iter()
-                        .collect(),
-                )
+                match timer.await {
+                    Ok(Some(at_ns)) => AgentReply::Undone {
+                        at_ns,
+                        by: UndoneBy::Expiry,
+                        queues: QueueCount::default(),
+                        failures: Vec::new(),
+                    },
+                    Ok(None) | Err(_) => {
+                        let restored = restore_cluster(self.control.as_ref(), &self.fault).await;
+                        self.note(restored.err().map(|error| with_causes(error.as_ref())).into_iter().collect())
+                    }
+                }
             }
             Holder::Agent(mut agent) => match agent.recover().await {
                 Ok(reply) => reply,

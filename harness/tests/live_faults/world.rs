@@ -56,7 +56,7 @@ struct Keeper {
     pub(crate) tgid: u32,
 }
 
-pub(crate) const CACHE: &str = "cache-0";
+const CACHE: &str = "cache-0";
 const PORT: u16 = 6379;
 
 impl World {
@@ -176,13 +176,7 @@ impl World {
     }
 
     pub(crate) fn fault(&self, id: &str, kind: FaultKind) -> PlannedFault {
-        PlannedFault {
-            id: id.to_owned(),
-            kind,
-            pods: vec![PodName::new(CACHE)],
-            service: Some(ServiceName::new("cache")),
-            expires_after: Duration::from_secs(60),
-        }
+        fault(id, kind)
     }
 
     pub(crate) fn snapshot(&self) -> ResidueState {
@@ -191,6 +185,17 @@ impl World {
 
     pub(crate) fn residue(&self) -> Vec<Finding> {
         residue::diff(&self.before, &self.snapshot())
+    }
+}
+
+/// A fault of the pod with the server.
+pub(crate) fn fault(id: &str, kind: FaultKind) -> PlannedFault {
+    PlannedFault {
+        id: id.to_owned(),
+        kind,
+        pods: vec![PodName::new(CACHE)],
+        service: Some(ServiceName::new("cache")),
+        expires_after: Duration::from_secs(60),
     }
 }
 
