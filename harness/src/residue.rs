@@ -294,7 +294,9 @@ fn by_itself(word: &str) -> bool {
 
 fn routes() -> BTreeSet<String> {
     let all = printed("ip", &["route", "show", "table", "all"], whole_line);
-    all.into_iter().filter(|route| !route.split(' ').any(by_itself)).collect()
+    all.into_iter()
+        .filter(|route| !route.split(' ').any(by_itself))
+        .collect()
 }
 
 /// Device and address, one fact each.
@@ -304,7 +306,9 @@ fn addresses() -> BTreeSet<String> {
         let mut words = line.split_whitespace();
         let device = words.next().unwrap_or_default();
         let _state = words.next();
-        words.filter(|address| !by_itself(address)).map(move |address| format!("{device} {address}"))
+        words
+            .filter(|address| !by_itself(address))
+            .map(move |address| format!("{device} {address}"))
     });
     facts.collect()
 }
@@ -312,7 +316,11 @@ fn addresses() -> BTreeSet<String> {
 /// A device, and whether it was switched on; whether it carries is another device's doing.
 fn name_and_switch(line: &str) -> String {
     let flags = line.rsplit('<').next().unwrap_or_default().trim_end_matches(['>', ' ']);
-    let switch = if flags.split(',').any(|flag| flag == "UP") { "on" } else { "off" };
+    let switch = if flags.split(',').any(|flag| flag == "UP") {
+        "on"
+    } else {
+        "off"
+    };
     format!("{} {switch}", first_word(line))
 }
 

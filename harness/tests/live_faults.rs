@@ -22,11 +22,19 @@ use world::{World, opened, reopen, skipped};
 const WITHIN: Duration = Duration::from_secs(6);
 
 fn scope(direction: FaultDirection) -> PacketScope {
-    PacketScope { direction, port: None, peer: None }
+    PacketScope {
+        direction,
+        port: None,
+        peer: None,
+    }
 }
 
 fn from_web() -> PacketScope {
-    PacketScope { direction: FaultDirection::Ingress, port: Some(6379), peer: Some(ServiceName::new("web")) }
+    PacketScope {
+        direction: FaultDirection::Ingress,
+        port: Some(6379),
+        peer: Some(ServiceName::new("web")),
+    }
 }
 
 fn ms(milliseconds: u64) -> Duration {
@@ -34,7 +42,11 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime")
 }
 
 /// The life of one fault: absent, injected, present, recovered, absent, no residue.
@@ -64,26 +76,43 @@ fn check(kind: FaultKind) {
 
 #[test]
 fn filter_drops() {
-    check(FaultKind::NetworkFilter { action: FilterAction::Drop, scope: scope(FaultDirection::Ingress) });
+    check(FaultKind::NetworkFilter {
+        action: FilterAction::Drop,
+        scope: scope(FaultDirection::Ingress),
+    });
 }
 
 #[test]
 fn filter_rejects() {
-    check(FaultKind::NetworkFilter { action: FilterAction::Reject, scope: scope(FaultDirection::Ingress) });
+    check(FaultKind::NetworkFilter {
+        action: FilterAction::Reject,
+        scope: scope(FaultDirection::Ingress),
+    });
 }
 
 #[test]
 fn filter_drops_one_peer_and_spares_others() {
-    let kind = FaultKind::NetworkFilter { action: FilterAction::Drop, scope: from_web() };
+    let kind = FaultKind::NetworkFilter {
+        action: FilterAction::Drop,
+        scope: from_web(),
+    };
     check(kind.clone());
     if skipped() {
         return;
     }
     let world = World::new();
     runtime().block_on(async {
-        let injection = world.injector().inject(&world.fault("f1", kind)).await.expect("injects");
+        let injection = world
+            .injector()
+            .inject(&world.fault("f1", kind))
+            .await
+            .expect("injects");
         assert!(!world.ping(), "the peer is cut off");
-        assert_eq!(world.in_place("node", "redis-cli -h 10.77.1.2 ping"), "PONG", "the node is not");
+        assert_eq!(
+            world.in_place("node", "redis-cli -h 10.77.1.2 ping"),
+            "PONG",
+            "the node is not"
+        );
         injection.recover().await.expect("recovers");
         assert!(world.ping());
     });
@@ -91,32 +120,52 @@ fn filter_drops_one_peer_and_spares_others() {
 
 #[test]
 fn filter_drops_on_the_way_out() {
-    check(FaultKind::NetworkFilter { action: FilterAction::Drop, scope: scope(FaultDirection::Egress) });
+    check(FaultKind::NetworkFilter {
+        action: FilterAction::Drop,
+        scope: scope(FaultDirection::Egress),
+    });
 }
 
 #[test]
 fn loss_takes_its_share_each_way() {
-    check(FaultKind::NetworkLoss { ratio: 0.2, scope: scope(FaultDirection::Both) });
+    check(FaultKind::NetworkLoss {
+        ratio: 0.2,
+        scope: scope(FaultDirection::Both),
+    });
 }
 
 #[test]
 fn loss_takes_its_share_of_one_peer() {
-    check(FaultKind::NetworkLoss { ratio: 0.5, scope: from_web() });
+    check(FaultKind::NetworkLoss {
+        ratio: 0.5,
+        scope: from_web(),
+    });
 }
 
 #[test]
 fn delay_is_a_floor_of_the_round_trip() {
-    check(FaultKind::NetworkDelay { delay: ms(50), jitter: ms(5), scope: scope(FaultDirection::Both) });
+    check(FaultKind::NetworkDelay {
+        delay: ms(50),
+        jitter: ms(5),
+        scope: scope(FaultDirection::Both),
+    });
 }
 
 #[test]
 fn delay_of_one_peer_on_the_way_in() {
-    check(FaultKind::NetworkDelay { delay: ms(20), jitter: ms(0), scope: from_web() });
+    check(FaultKind::NetworkDelay {
+        delay: ms(20),
+        jitter: ms(0),
+        scope: from_web(),
+    });
 }
 
 #[test]
 fn bandwidth_is_a_ceiling_each_way() {
-    check(FaultKind::NetworkBandwidth { bits_per_second: 8_000_000, direction: FaultDirection::Both });
+    check(FaultKind::NetworkBandwidth {
+        bits_per_second: 8_000_000,
+        direction: FaultDirection::Both,
+    });
 }
 
 #[test]
@@ -150,7 +199,10 @@ fn kill_ends_what_runs_and_what_comes_after() {
         let fault = world.fault("f1", FaultKind::ProcessKill { every: Some(ms(300)) });
         let injection = injector.inject(&fault).await.expect("injects");
         let subject = injection.subject();
-        assert!(matches!(await_effect(&injector, &subject, WITHIN).await, Effect::Present { .. }));
+        assert!(matches!(
+            await_effect(&injector, &subject, WITHIN).await,
+            Effect::Present { .. }
+        ));
         world.serve();
         let again = Instant::now();
         while world.ping() {
@@ -178,8 +230,14 @@ fn cpu_limit_throttles_who_works() {
         let injection = injector.inject(&fault).await.expect("injects");
         let subject = injection.subject();
         let idle = verify_effect(&injector, &subject).await;
-        assert!(matches!(idle, Effect::Absent { .. }), "a limit that nobody reaches has no effect: {idle:?}");
-        world.in_place("web-0", "timeout 2 redis-cli -h 10.77.1.2 eval 'for i=1,3000000 do end' 0 || true");
+        assert!(
+            matches!(idle, Effect::Absent { .. }),
+            "a limit that nobody reaches has no effect: {idle:?}"
+        );
+        world.in_place(
+            "web-0",
+            "timeout 2 redis-cli -h 10.77.1.2 eval 'for i=1,3000000 do end' 0 || true",
+        );
         let effect = await_effect(&injector, &subject, WITHIN).await;
         assert!(matches!(effect, Effect::Present { .. }), "{effect:?}");
         injection.recover().await.expect("recovers");
@@ -193,10 +251,23 @@ fn cpu_limit_throttles_who_works() {
 fn kinds() -> Vec<FaultKind> {
     let scope = scope(FaultDirection::Both);
     vec![
-        FaultKind::NetworkFilter { action: FilterAction::Drop, scope: scope.clone() },
-        FaultKind::NetworkLoss { ratio: 0.3, scope: scope.clone() },
-        FaultKind::NetworkDelay { delay: ms(30), jitter: ms(3), scope },
-        FaultKind::NetworkBandwidth { bits_per_second: 4_000_000, direction: FaultDirection::Both },
+        FaultKind::NetworkFilter {
+            action: FilterAction::Drop,
+            scope: scope.clone(),
+        },
+        FaultKind::NetworkLoss {
+            ratio: 0.3,
+            scope: scope.clone(),
+        },
+        FaultKind::NetworkDelay {
+            delay: ms(30),
+            jitter: ms(3),
+            scope,
+        },
+        FaultKind::NetworkBandwidth {
+            bits_per_second: 4_000_000,
+            direction: FaultDirection::Both,
+        },
         FaultKind::ServiceWrongPort { target_port: 6380 },
         FaultKind::ProcessKill { every: Some(ms(200)) },
         FaultKind::ProcessPause,
@@ -216,7 +287,12 @@ fn a_placebo_runs_the_machinery_and_has_no_effect() {
         let injector = world.injector();
         for kind in kinds() {
             world.in_place("web-0", "redis-cli -h 10.77.1.2 set a b");
-            let fault = world.fault("p", FaultKind::Placebo { of: Box::new(kind.clone()) });
+            let fault = world.fault(
+                "p",
+                FaultKind::Placebo {
+                    of: Box::new(kind.clone()),
+                },
+            );
             let injection = injector.inject(&fault).await.expect("injects");
             assert!(!injection.steps().is_empty(), "{kind:?} has machinery");
             let effect = verify_effect(&injector, &injection.subject()).await;
@@ -237,8 +313,14 @@ fn none_does_nothing() {
     let world = World::new();
     runtime().block_on(async {
         let injector = world.injector();
-        let injection = injector.inject(&world.fault("n", FaultKind::None)).await.expect("injects");
-        assert_eq!(verify_effect(&injector, &injection.subject()).await, Effect::NotApplicable);
+        let injection = injector
+            .inject(&world.fault("n", FaultKind::None))
+            .await
+            .expect("injects");
+        assert_eq!(
+            verify_effect(&injector, &injection.subject()).await,
+            Effect::NotApplicable
+        );
         assert_eq!(world.residue(), []);
         injection.recover().await.expect("recovers");
     });
@@ -247,10 +329,23 @@ fn none_does_nothing() {
 /// Physics: the filter concerns the peer alone, so the node still measures delay, loss and bandwidth behind it.
 fn composed() -> [FaultKind; 4] {
     [
-        FaultKind::NetworkDelay { delay: ms(40), jitter: ms(0), scope: scope(FaultDirection::Ingress) },
-        FaultKind::NetworkLoss { ratio: 0.15, scope: scope(FaultDirection::Egress) },
-        FaultKind::NetworkBandwidth { bits_per_second: 8_000_000, direction: FaultDirection::Both },
-        FaultKind::NetworkFilter { action: FilterAction::Drop, scope: from_web() },
+        FaultKind::NetworkDelay {
+            delay: ms(40),
+            jitter: ms(0),
+            scope: scope(FaultDirection::Ingress),
+        },
+        FaultKind::NetworkLoss {
+            ratio: 0.15,
+            scope: scope(FaultDirection::Egress),
+        },
+        FaultKind::NetworkBandwidth {
+            bits_per_second: 8_000_000,
+            direction: FaultDirection::Both,
+        },
+        FaultKind::NetworkFilter {
+            action: FilterAction::Drop,
+            scope: from_web(),
+        },
     ]
 }
 
@@ -264,13 +359,22 @@ fn several_faults_compose_on_one_pod_and_each_is_undone_alone() {
         let injector = world.injector();
         let mut injections = Vec::new();
         for (index, kind) in composed().into_iter().enumerate() {
-            injections.push(injector.inject(&world.fault(&format!("f{index}"), kind)).await.expect("injects"));
+            injections.push(
+                injector
+                    .inject(&world.fault(&format!("f{index}"), kind))
+                    .await
+                    .expect("injects"),
+            );
         }
         // First in, first out: no order of undoing may be assumed.
         while !injections.is_empty() {
             for injection in &injections {
                 let effect = await_effect(&injector, &injection.subject(), WITHIN).await;
-                assert!(matches!(effect, Effect::Present { .. }), "{:?}: {effect:?}", injection.fault());
+                assert!(
+                    matches!(effect, Effect::Present { .. }),
+                    "{:?}: {effect:?}",
+                    injection.fault()
+                );
             }
             let first = injections.remove(0);
             let subject = first.subject();
@@ -290,7 +394,10 @@ fn faults_expire_by_themselves() {
     let world = World::new();
     runtime().block_on(async {
         let injector = world.injector();
-        for kind in kinds().into_iter().filter(|kind| !matches!(kind, FaultKind::ProcessKill { .. })) {
+        for kind in kinds()
+            .into_iter()
+            .filter(|kind| !matches!(kind, FaultKind::ProcessKill { .. }))
+        {
             let mut fault = world.fault("f", kind.clone());
             fault.expires_after = ms(400);
             let injection = injector.inject(&fault).await.expect("injects");
@@ -336,19 +443,29 @@ fn a_killed_agent_loses_nothing() {
 /// Not a test: the process that [`a_killed_injector_is_undone`] starts from this binary, and kills.
 #[test]
 fn child_that_injects() {
-    let (Ok(places), Ok(scratch)) = (std::env::var("GTEST_PLACES"), std::env::var("GTEST_SCRATCH")) else { return };
+    let (Ok(places), Ok(scratch)) = (std::env::var("GTEST_PLACES"), std::env::var("GTEST_SCRATCH")) else {
+        return;
+    };
     let scratch = PathBuf::from(scratch);
     let cgroup = PathBuf::from(std::env::var("GTEST_CGROUP").expect("cgroup"));
     let around = opened(&places, &cgroup);
     let journal = Journal::at(scratch.join("journal.jsonl"));
-    let injector = Injector::new(journal, world::agent(), around, std::sync::Arc::<world::FakeControl>::default());
+    let injector = Injector::new(
+        journal,
+        world::agent(),
+        around,
+        std::sync::Arc::<world::FakeControl>::default(),
+    );
     runtime().block_on(async {
         let mut injections = Vec::new();
         for (index, kind) in composed().into_iter().chain([FaultKind::ProcessPause]).enumerate() {
             let fault = world::fault(&format!("f{index}"), kind);
             injections.push(injector.inject(&fault).await.expect("injects"));
         }
-        let agents: Vec<_> = injections.iter().filter_map(|injection| injection.agent_tgid()).collect();
+        let agents: Vec<_> = injections
+            .iter()
+            .filter_map(|injection| injection.agent_tgid())
+            .collect();
         std::fs::write(scratch.join("agents"), serde_json::to_vec(&agents).expect("numbers")).expect("scratch");
         std::fs::rename(scratch.join("agents"), scratch.join("ready")).expect("scratch");
         std::future::pending::<()>().await;
@@ -374,7 +491,9 @@ fn kill_injector(world: &World, patience: Option<Duration>, agents_too: bool) {
     }
     if agents_too {
         let agents: Vec<i32> = serde_json::from_slice(&std::fs::read(&ready).expect("ready")).expect("numbers");
-        agents.into_iter().for_each(|agent| kill(Pid::from_raw(agent), Signal::SIGKILL).expect("kills"));
+        agents
+            .into_iter()
+            .for_each(|agent| kill(Pid::from_raw(agent), Signal::SIGKILL).expect("kills"));
     }
     child.kill().expect("kills");
     child.wait().expect("reaps");
@@ -396,7 +515,9 @@ fn a_killed_injector_is_undone_at_once_by_its_agents() {
         }
         // A plan whose deed never began is all that may be left on paper.
         let runtime = runtime();
-        let left = runtime.block_on(recover_journal(&world.journal(), &Namespaces::default(), None)).expect("journal");
+        let left = runtime
+            .block_on(recover_journal(&world.journal(), &Namespaces::default(), None))
+            .expect("journal");
         assert!(left.len() <= 1, "{left:?}");
         assert_eq!(world.residue(), []);
     }
@@ -412,10 +533,17 @@ fn killed_with_its_agents_it_is_undone_from_the_journal() {
     assert!(!world.residue().is_empty(), "nobody has undone it");
     let runtime = runtime();
     // No handles at hand: the namespaces are found through the processes that live in them.
-    let recover = || runtime.block_on(recover_journal(&world.journal(), &Namespaces::default(), None)).expect("journal");
+    let recover = || {
+        runtime
+            .block_on(recover_journal(&world.journal(), &Namespaces::default(), None))
+            .expect("journal")
+    };
     let left = recover();
     assert_eq!(left.len(), composed().len() + 1);
-    assert!(left.iter().all(|one| matches!(one.outcome, LeftoverOutcome::Recovered)), "{left:?}");
+    assert!(
+        left.iter().all(|one| matches!(one.outcome, LeftoverOutcome::Recovered)),
+        "{left:?}"
+    );
     assert_eq!(world.residue(), []);
     assert!(world.ping());
     assert!(recover().is_empty(), "twice is once");
@@ -431,9 +559,15 @@ fn what_has_no_place_any_more_is_already_gone() {
     let kept = std::env::temp_dir().join(format!("gtest-journal-{}", std::process::id()));
     std::fs::copy(world.journal().path(), &kept).expect("copies");
     drop(world);
-    let left = runtime().block_on(recover_journal(&Journal::at(&kept), &Namespaces::default(), None)).expect("journal");
+    let left = runtime()
+        .block_on(recover_journal(&Journal::at(&kept), &Namespaces::default(), None))
+        .expect("journal");
     std::fs::remove_file(&kept).expect("removes");
-    assert!(left.iter().all(|one| matches!(one.outcome, LeftoverOutcome::AlreadyGone)), "{left:?}");
+    assert!(
+        left.iter()
+            .all(|one| matches!(one.outcome, LeftoverOutcome::AlreadyGone)),
+        "{left:?}"
+    );
 }
 
 /// Physics: 600 connections with one request each in flight and a round trip of 100 ms make 6,000 requests per second,
@@ -474,5 +608,8 @@ fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
 fn cpu_ticks(tgid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{tgid}/stat")).expect("it lives");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum()
+    fields[11..13]
+        .iter()
+        .map(|field| field.parse::<u64>().expect("ticks"))
+        .sum()
 }

@@ -261,7 +261,11 @@ fn sum_up(readings: Vec<Measurement>, from_ns: MonotonicNanos) -> Effect {
         (false, _) => Effect::Unmeasured {
             reason: reasons.join("; "),
         },
-        (true, true) => Effect::Present { measured, from_ns, at_ns },
+        (true, true) => Effect::Present {
+            measured,
+            from_ns,
+            at_ns,
+        },
         (true, false) => Effect::Absent { measured, at_ns },
     }
 }

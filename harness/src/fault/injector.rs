@@ -6,21 +6,17 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gauntlet_probes::entity::PodName;
 use gauntlet_probes::frame::MonotonicNanos;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use super::agent::{AgentOrder, AgentReply, RECOVER, with_causes};
+use super::agent::{AgentOrder, AgentReply, with_causes};
 use super::control::{ClusterControl, ControlError};
 use super::effect::{Before, Subject};
 use super::flush::KeyCount;
+use super::handle::Agent;
 use super::journal::{InjectionId, Journal, JournalError, JournalLine, UndoneBy};
 use super::kind::{FaultKind, PlannedFault};
 use super::netns::Namespaces;
@@ -29,8 +25,8 @@ use super::recipe::{DelayBy, Recipe, RecipeError, bare};
 use super::step::{Potency, Step};
 use super::surroundings::Surroundings;
 
-/// Longest that an agent may take for its steps, or for their undo.
-const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+/// Name of the hidden subcommand that runs [`super::agent::agent_main`].
+pub const AGENT_SUBCOMMAND: &str = "__fault-agent";
 
 /// How to start a fault agent: a program whose `main` calls [`super::agent::agent_main`].
 #[derive(Clone, Debug)]
@@ -39,6 +35,16 @@ pub struct AgentCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+}
+
+impl AgentCommand {
+    /// This program with the hidden subcommand for agents.
+    pub fn of_this_program() -> std::io::Result<Self> {
+        Ok(Self {
+            program: std::env::current_exe()?,
+            arguments: vec![AGENT_SUBCOMMAND.to_owned()],
+        })
+    }
 }
 
 /// A fault could not be injected. Whatever was made of it is undone, or stays in the journal.
@@ -275,7 +281,7 @@ impl Injector {
             Ok(AgentReply::Undone { .. }) => "it was undone before it was made".to_owned(),
             Err(error) => {
                 // Dead or hanging; two must not work on the same objects at once.
-                let _dead_already = agent.child.kill().await;
+                agent.end().await;
                 let _stays_in_the_journal = injection.undo_here();
                 format!("its agent gave no answer: {error}")
             }
@@ -292,7 +298,13 @@ impl Injector {
             // A failure leaves the injection in the journal, for its recovery to try again.
             restore_cluster(control.as_ref(), &fault).await.ok()?;
             let at_ns = super::now_ns();
-            journal.append(&JournalLine::Undone { id, at_ns, by: UndoneBy::Expiry }).ok()?;
+            journal
+                .append(&JournalLine::Undone {
+                    id,
+                    at_ns,
+                    by: UndoneBy::Expiry,
+                })
+                .ok()?;
             Some(at_ns)
         })
     }
@@ -372,7 +384,7 @@ impl Injection {
     #[must_use]
     pub fn agent_tgid(&self) -> Option<u32> {
         match &self.holder {
-            Holder::Agent(agent) => agent.child.id(),
+            Holder::Agent(agent) => agent.tgid(),
             Holder::Nobody | Holder::Timer(_) => None,
         }
     }
@@ -408,7 +420,13 @@ impl Injection {
                     },
                     Ok(None) | Err(_) => {
                         let restored = restore_cluster(self.control.as_ref(), &self.fault).await;
-                        self.note(restored.err().map(|error| with_causes(error.as_ref())).into_iter().collect())
+                        self.note(
+                            restored
+                                .err()
+                                .map(|error| with_causes(error.as_ref()))
+                                .into_iter()
+                                .collect(),
+                        )
                     }
                 }
             }
@@ -478,45 +496,6 @@ impl Drop for Injection {
                 self.fault.id
             ),
         }
-    }
-}
-
-struct Agent {
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Agent {
-    async fn start(command: &AgentCommand, order: &AgentOrder) -> std::io::Result<Self> {
-        let mut child = Command::new(&command.program)
-            .args(&command.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut input = child.stdin.take().expect("the standard input was asked for");
-        let output = BufReader::new(child.stdout.take().expect("the standard output was asked for")).lines();
-        let mut line = serde_json::to_vec(order)?;
-        line.push(b'\n');
-        input.write_all(&line).await?;
-        Ok(Self { child, input, output })
-    }
-
-    async fn reply(&mut self) -> std::io::Result<AgentReply> {
-        let line = timeout(AGENT_PATIENCE, self.output.next_line()).await??;
-        Ok(serde_json::from_str(&line.ok_or(std::io::ErrorKind::UnexpectedEof)?)?)
-    }
-
-    async fn recover(&mut self) -> std::io::Result<AgentReply> {
-        // An agent that has undone its injection already no longer listens, but its words are still there.
-        let _may_have_expired = self.input.write_all(format!("{RECOVER}\n").as_bytes()).await;
-        let reply = self.reply().await;
-        if reply.is_err() {
-            // It may hang rather than be dead, and two must not undo the same at once.
-            self.child.kill().await?;
-        }
-        let _reaped = timeout(AGENT_PATIENCE, self.child.wait()).await;
-        reply
     }
 }
 

@@ -38,7 +38,12 @@ pub(crate) fn skipped() -> bool {
 }
 
 fn found(tool: &str) -> bool {
-    Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    Command::new(tool)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
 }
 
 pub(crate) struct World {
@@ -95,7 +100,10 @@ impl World {
 
     fn keep(&mut self, place: &str) {
         let host = fs::metadata("/proc/self/ns/net").expect("own namespace").ino();
-        let child = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().expect("unshare");
+        let child = Command::new("unshare")
+            .args(["-n", "sleep", "1000"])
+            .spawn()
+            .expect("unshare");
         let path = format!("/proc/{}/ns/net", child.id());
         let deadline = Instant::now() + Duration::from_secs(5);
         let inode = loop {
@@ -106,7 +114,14 @@ impl World {
             std::thread::sleep(Duration::from_millis(2));
         };
         let netns = Arc::new(OwnedFd::from(File::open(&path).expect("namespace")));
-        self.keepers.insert(place.to_owned(), Keeper { netns, inode, tgid: child.id() });
+        self.keepers.insert(
+            place.to_owned(),
+            Keeper {
+                netns,
+                inode,
+                tgid: child.id(),
+            },
+        );
         self.children.push(child);
     }
 
@@ -133,9 +148,15 @@ impl World {
 
     /// Runs a line of shell in a place and returns what it printed.
     pub(crate) fn in_place(&self, place: &str, script: &str) -> String {
-        let output = run_in_netns(&self.keepers[place].netns, || Command::new("sh").args(["-c", script]).output());
+        let output = run_in_netns(&self.keepers[place].netns, || {
+            Command::new("sh").args(["-c", script]).output()
+        });
         let output = output.expect("namespace").expect("sh");
-        assert!(output.status.success(), "{place}: {script}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{place}: {script}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -143,9 +164,24 @@ impl World {
     pub(crate) fn serve(&mut self) {
         let pod = self.cache().clone();
         let ip = pod.ip.to_string();
-        let arguments = ["--port", "6379", "--bind", &ip, "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
+        let arguments = [
+            "--port",
+            "6379",
+            "--bind",
+            &ip,
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--dir",
+            "/tmp",
+        ];
         let child = run_in_netns(&pod.netns, || {
-            Command::new("redis-server").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+            Command::new("redis-server")
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
         });
         let child = child.expect("namespace").expect("redis-server");
         for directory in [&pod.cgroup.unified, &pod.cgroup.cpu] {
@@ -201,9 +237,22 @@ pub(crate) fn fault(id: &str, kind: FaultKind) -> PlannedFault {
 
 /// Handles of a world of another process: what a child that injects works with.
 pub(crate) fn reopen(around: &Surroundings) -> String {
-    let pods = around.pods.iter().map(|pod| (pod.netns_inode, format!("/proc/{}/fd/{}", std::process::id(), fd(&pod.netns))));
-    let nodes = around.nodes.iter().map(|node| (node.netns_inode, format!("/proc/{}/fd/{}", std::process::id(), fd(&node.netns))));
-    let paths: Vec<String> = pods.chain(nodes).map(|(inode, path)| format!("{inode} {path}")).collect();
+    let pods = around.pods.iter().map(|pod| {
+        (
+            pod.netns_inode,
+            format!("/proc/{}/fd/{}", std::process::id(), fd(&pod.netns)),
+        )
+    });
+    let nodes = around.nodes.iter().map(|node| {
+        (
+            node.netns_inode,
+            format!("/proc/{}/fd/{}", std::process::id(), fd(&node.netns)),
+        )
+    });
+    let paths: Vec<String> = pods
+        .chain(nodes)
+        .map(|(inode, path)| format!("{inode} {path}"))
+        .collect();
     paths.join("\n")
 }
 
@@ -218,7 +267,10 @@ pub(crate) fn opened(text: &str, cgroup_of_cache: &Path) -> Surroundings {
         .lines()
         .map(|line| {
             let (inode, path) = line.split_once(' ').expect("inode and path");
-            (inode.parse().expect("inode"), Arc::new(OwnedFd::from(File::open(path).expect("namespace"))))
+            (
+                inode.parse().expect("inode"),
+                Arc::new(OwnedFd::from(File::open(path).expect("namespace"))),
+            )
         })
         .collect();
     let cgroup = |directory: &Path| CgroupPaths {
@@ -246,18 +298,29 @@ pub(crate) fn opened(text: &str, cgroup_of_cache: &Path) -> Surroundings {
         cgroup: cgroup(cgroup_of_cache),
     };
     let pods = vec![pod(0, "cache-0", "cache"), pod(1, "web-0", "web")];
-    Surroundings { pods, nodes: vec![node], virtual_ips: BTreeMap::new() }
+    Surroundings {
+        pods,
+        nodes: vec![node],
+        virtual_ips: BTreeMap::new(),
+    }
 }
 
 pub(crate) fn agent() -> AgentCommand {
-    AgentCommand { program: env!("CARGO_BIN_EXE_gauntlet").into(), arguments: vec!["__fault-agent".to_owned()] }
+    AgentCommand {
+        program: env!("CARGO_BIN_EXE_gauntlet").into(),
+        arguments: vec!["__fault-agent".to_owned()],
+    }
 }
 
 fn cgroups(name: &str) -> CgroupPaths {
     let root = Path::new("/sys/fs/cgroup");
     let pure = root.join("cgroup.controllers").exists();
     let of = |hierarchy: &str| {
-        let directory = if pure { root.join(name) } else { root.join(hierarchy).join(name) };
+        let directory = if pure {
+            root.join(name)
+        } else {
+            root.join(hierarchy).join(name)
+        };
         fs::create_dir_all(&directory).expect("cgroup");
         directory
     };
@@ -276,7 +339,12 @@ impl Drop for World {
             let _gone_already = child.kill();
             let _gone_already = child.wait();
         }
-        let cgroups = self.around.pods.iter().map(|pod| &pod.cgroup).chain(self.around.nodes.iter().map(|node| &node.cgroup));
+        let cgroups = self
+            .around
+            .pods
+            .iter()
+            .map(|pod| &pod.cgroup)
+            .chain(self.around.nodes.iter().map(|node| &node.cgroup));
         for cgroup in cgroups {
             for directory in [&cgroup.unified, &cgroup.cpu, &cgroup.memory, &cgroup.freezer] {
                 let deadline = Instant::now() + Duration::from_secs(2);
@@ -307,7 +375,10 @@ impl ClusterControl for FakeControl {
     /// Stands in for the translation: what a virtual address leads to now.
     fn service_dial(&self, _service: &ServiceName) -> Option<Dial> {
         let port = self.port.lock().unwrap().unwrap_or(PORT);
-        Some(Dial { ip: Ipv4Addr::new(10, 77, 1, 2).into(), port })
+        Some(Dial {
+            ip: Ipv4Addr::new(10, 77, 1, 2).into(),
+            port,
+        })
     }
 
     fn set_load_factor(&self, factor: f64) {
