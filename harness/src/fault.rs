@@ -10,6 +10,7 @@ pub mod effect;
 mod filter;
 pub mod flush;
 mod handle;
+pub mod injection;
 pub mod injector;
 pub mod journal;
 pub mod kind;

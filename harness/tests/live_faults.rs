@@ -506,7 +506,11 @@ fn a_killed_injector_is_undone_at_once_by_its_agents() {
     }
     let world = World::new();
     // At any moment: while it injects, and when it has.
-    for patience in [Some(ms(60)), Some(ms(150)), Some(ms(250)), None] {
+    for patience in [20, 60, 100, 140, 180, 220, 260]
+        .map(|after| Some(ms(after)))
+        .into_iter()
+        .chain([None])
+    {
         kill_injector(&world, patience, false);
         let deadline = Instant::now() + WITHIN;
         while !world.residue().is_empty() {
