@@ -9,6 +9,8 @@ pub mod cpu;
 pub mod effect;
 mod filter;
 pub mod flush;
+mod handle;
+pub mod injection;
 pub mod injector;
 pub mod journal;
 pub mod kind;

@@ -114,10 +114,7 @@ pub fn snapshot(pods: &[PodHandle], nodes: &[NodeHandle]) -> ResidueState {
 pub fn host_snapshot(own: &str) -> ResidueState {
     let mut facts = BTreeMap::new();
     facts.insert("links".to_owned(), printed("ip", &["-br", "link"], first_word));
-    facts.insert(
-        "routes".to_owned(),
-        printed("ip", &["route", "show", "table", "all"], whole_line),
-    );
+    facts.insert("routes".to_owned(), routes());
     facts.insert("qdiscs".to_owned(), printed("tc", &["qdisc", "show"], whole_line));
     facts.insert("nft tables".to_owned(), printed("nft", &["list", "tables"], whole_line));
     facts.insert("iptables".to_owned(), iptables());
@@ -191,12 +188,9 @@ fn of_netns() -> BTreeMap<Section, BTreeSet<String>> {
     BTreeMap::from([
         ("qdiscs".to_owned(), qdiscs),
         ("filters".to_owned(), filters),
-        ("links".to_owned(), printed("ip", &["-br", "link"], first_word)),
-        ("addresses".to_owned(), printed("ip", &["-br", "addr"], whole_line)),
-        (
-            "routes".to_owned(),
-            printed("ip", &["route", "show", "table", "all"], whole_line),
-        ),
+        ("links".to_owned(), printed("ip", &["-br", "link"], name_and_switch)),
+        ("addresses".to_owned(), addresses()),
+        ("routes".to_owned(), routes()),
         ("nft".to_owned(), nft()),
         ("iptables".to_owned(), iptables()),
         ("settings".to_owned(), settings()),
@@ -293,6 +287,43 @@ fn whole_line(line: &str) -> String {
     kept.map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
 }
 
+/// Link-local addresses and routes come by themselves, some time after a link is up.
+fn by_itself(word: &str) -> bool {
+    word.starts_with("fe80:") || word.starts_with("ff00:")
+}
+
+fn routes() -> BTreeSet<String> {
+    let all = printed("ip", &["route", "show", "table", "all"], whole_line);
+    all.into_iter()
+        .filter(|route| !route.split(' ').any(by_itself))
+        .collect()
+}
+
+/// Device and address, one fact each.
+fn addresses() -> BTreeSet<String> {
+    let text = output("ip", &["-br", "addr"]);
+    let facts = text.lines().flat_map(|line| {
+        let mut words = line.split_whitespace();
+        let device = words.next().unwrap_or_default();
+        let _state = words.next();
+        words
+            .filter(|address| !by_itself(address))
+            .map(move |address| format!("{device} {address}"))
+    });
+    facts.collect()
+}
+
+/// A device, and whether it was switched on; whether it carries is another device's doing.
+fn name_and_switch(line: &str) -> String {
+    let flags = line.rsplit('<').next().unwrap_or_default().trim_end_matches(['>', ' ']);
+    let switch = if flags.split(',').any(|flag| flag == "UP") {
+        "on"
+    } else {
+        "off"
+    };
+    format!("{} {switch}", first_word(line))
+}
+
 fn first_word(line: &str) -> String {
     line.split_whitespace().next().unwrap_or_default().to_owned()
 }
@@ -315,6 +346,13 @@ mod tests {
         let words: Vec<_> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["pod a: nft left: three", "pod a: nft missing: one"]);
         assert!(diff(&state(&["one"]), &state(&["one"])).is_empty());
+    }
+
+    #[test]
+    fn a_device_is_its_name_and_switch() {
+        let line = "eth0@if2  UP  e2:3f <BROADCAST,MULTICAST,UP,LOWER_UP> ";
+        assert_eq!(name_and_switch(line), "eth0@if2 on");
+        assert_eq!(name_and_switch("lo DOWN 00:00 <LOOPBACK> "), "lo off");
     }
 
     #[test]

@@ -14,8 +14,8 @@ const RECOVERED_SECONDS: usize = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SliSecond {
-    /// When the second ended.
-    pub at_ns: MonotonicNanos,
+    /// When the second ended: then it was known.
+    pub end_ns: MonotonicNanos,
     /// Requests that were due in it.
     pub sent: u64,
     /// Good answers.
@@ -66,12 +66,12 @@ pub fn over(seconds: &[SliSecond], sli: Sli) -> Option<f64> {
     }
 }
 
-/// The seconds that lie within `from_ns..=to_ns` as a whole or end in it.
+/// The seconds that end after `from_ns` and not after `to_ns`.
 #[must_use]
 pub fn within(seconds: &[SliSecond], from_ns: MonotonicNanos, to_ns: MonotonicNanos) -> Vec<SliSecond> {
     seconds
         .iter()
-        .filter(|second| second.at_ns > from_ns && second.at_ns <= to_ns)
+        .filter(|second| second.end_ns > from_ns && second.end_ns <= to_ns)
         .copied()
         .collect()
 }
@@ -106,7 +106,7 @@ pub fn impact_at(impact: &Impact, baseline: &[SliSecond], during: &[SliSecond]) 
             Need::All => each.all(|holds| holds),
         }
     };
-    during.iter().find(hurts).map(|second| second.at_ns)
+    during.iter().find(hurts).map(|second| second.end_ns)
 }
 
 /// When the steady state was back, among the seconds after recovery began.
@@ -120,7 +120,7 @@ pub fn recovered_at(bounds: &[Bound], after: &[SliSecond]) -> Option<MonotonicNa
     after
         .windows(RECOVERED_SECONDS)
         .find(|run| run.iter().all(good))
-        .map(|run| run[0].at_ns)
+        .map(|run| run[0].end_ns)
 }
 
 fn holds(condition: &Condition, baseline: &[SliSecond], second: &SliSecond) -> bool {
@@ -167,7 +167,7 @@ mod tests {
     /// Seconds of (good answers, errors, p50 in milliseconds).
     fn seconds(values: &[(u64, u64, u64)]) -> Vec<SliSecond> {
         let second = |(index, (ok, errors, p50_ms)): (usize, &(u64, u64, u64))| SliSecond {
-            at_ns: (index as u64 + 1) * 1_000_000_000,
+            end_ns: (index as u64 + 1) * 1_000_000_000,
             sent: ok + errors,
             ok: *ok,
             errors: *errors,
@@ -232,7 +232,7 @@ mod tests {
                 need,
                 conditions: conditions.to_vec(),
             };
-            impact_at(&impact, &baseline, &during).map(|at_ns| at_ns / 1_000_000_000)
+            impact_at(&impact, &baseline, &during).map(|end_ns| end_ns / 1_000_000_000)
         };
         assert_eq!(at(Need::Any, &[slow, failing]), Some(2));
         assert_eq!(at(Need::All, &[slow, failing]), Some(3));
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn silence_of_users_is_neither_harm_of_latency_nor_recovery() {
         let nothing = SliSecond {
-            at_ns: 1,
+            end_ns: 1,
             ..SliSecond::default()
         };
         assert_eq!(nothing.value(Sli::LatencyP99), None);

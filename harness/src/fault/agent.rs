@@ -72,17 +72,28 @@ pub fn agent_main() -> anyhow::Result<()> {
             }
         }
     });
-    let order: AgentOrder = serde_json::from_str(&receiver.recv()?)?;
-    let namespaces = Namespaces::through(order.harness_tgid, &order.netns)?;
+    let Ok(order) = receiver.recv() else {
+        return Ok(()); // the harness was gone before it asked for anything
+    };
+    let order: AgentOrder = serde_json::from_str(&order)?;
+    let namespaces = match Namespaces::through(order.harness_tgid, &order.netns) {
+        Ok(namespaces) => namespaces,
+        Err(error) => {
+            say_if_heard(&AgentReply::Failed {
+                message: format!("its namespaces cannot be opened: {error}"),
+            });
+            return Ok(());
+        }
+    };
     if order.steps.iter().any(Step::stops_last) {
         hurry();
     }
     let (activities, failure) = apply_all(&order.steps, &namespaces);
     let by = match failure {
         Some(message) => {
-            let undone = undo_all(&order, &namespaces, activities, UndoneBy::Failure);
-            drop(undone);
-            return say(&AgentReply::Failed { message });
+            let _is_in_the_journal = undo_all(&order, &namespaces, activities, UndoneBy::Failure);
+            say_if_heard(&AgentReply::Failed { message });
+            return Ok(());
         }
         None => {
             let keys = keys_by_pod(&order.steps, &activities);

@@ -63,11 +63,6 @@ impl Quota {
         }
     }
 
-    /// Whether it limits anything.
-    pub(crate) fn is_limited(&self) -> bool {
-        !self.value.starts_with("max") && !self.value.starts_with('-')
-    }
-
     /// Makes it stand.
     pub(crate) fn write(&self, cgroup: &Path) -> io::Result<()> {
         if let Some(period) = &self.period {

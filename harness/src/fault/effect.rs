@@ -37,6 +37,8 @@ pub enum Effect {
     Present {
         /// What was measured.
         measured: String,
+        /// When the look began that proved it: silence, for one, takes time to hear.
+        from_ns: MonotonicNanos,
         /// When that was known.
         at_ns: MonotonicNanos,
     },
@@ -150,6 +152,7 @@ async fn until(within: Duration, look: impl AsyncFn() -> Effect, done: impl Fn(&
 }
 
 async fn look(injector: &Injector, subject: &Subject, question: Question) -> Effect {
+    let from_ns = super::now_ns();
     let (kind, _potency) = bare(&subject.fault.kind, Potency::Full);
     let readings = match kind {
         FaultKind::None | FaultKind::Placebo { .. } => return Effect::NotApplicable,
@@ -175,7 +178,7 @@ async fn look(injector: &Injector, subject: &Subject, question: Question) -> Eff
             in_thread(move || of_pods(&subject, &surroundings, question)).await
         }
     };
-    sum_up(readings)
+    sum_up(readings, from_ns)
 }
 
 async fn in_thread(measure: impl FnOnce() -> Vec<Measurement> + Send + 'static) -> Vec<Measurement> {
@@ -236,7 +239,7 @@ fn of_pod(subject: &Subject, pod: &PodHandle, surroundings: &Surroundings, quest
     }
 }
 
-fn sum_up(readings: Vec<Measurement>) -> Effect {
+fn sum_up(readings: Vec<Measurement>, from_ns: MonotonicNanos) -> Effect {
     let at_ns = super::now_ns();
     if readings.is_empty() {
         return Effect::Unmeasured {
@@ -258,7 +261,11 @@ fn sum_up(readings: Vec<Measurement>) -> Effect {
         (false, _) => Effect::Unmeasured {
             reason: reasons.join("; "),
         },
-        (true, true) => Effect::Present { measured, at_ns },
+        (true, true) => Effect::Present {
+            measured,
+            from_ns,
+            at_ns,
+        },
         (true, false) => Effect::Absent { measured, at_ns },
     }
 }

@@ -6,31 +6,27 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gauntlet_probes::entity::PodName;
 use gauntlet_probes::frame::MonotonicNanos;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-use super::agent::{AgentOrder, AgentReply, RECOVER, with_causes};
+use super::agent::{AgentOrder, AgentReply};
 use super::control::{ClusterControl, ControlError};
-use super::effect::{Before, Subject};
+use super::effect::Before;
 use super::flush::KeyCount;
+use super::handle::Agent;
+use super::injection::{Holder, Injection, restore_cluster};
 use super::journal::{InjectionId, Journal, JournalError, JournalLine, UndoneBy};
 use super::kind::{FaultKind, PlannedFault};
 use super::netns::Namespaces;
-use super::queue::QueueCount;
 use super::recipe::{DelayBy, Recipe, RecipeError, bare};
-use super::step::{Potency, Step};
+use super::step::Potency;
 use super::surroundings::Surroundings;
 
-/// Longest that an agent may take for its steps, or for their undo.
-const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+/// Name of the hidden subcommand that runs [`super::agent::agent_main`].
+pub const AGENT_SUBCOMMAND: &str = "__fault-agent";
 
 /// How to start a fault agent: a program whose `main` calls [`super::agent::agent_main`].
 #[derive(Clone, Debug)]
@@ -39,6 +35,16 @@ pub struct AgentCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
+}
+
+impl AgentCommand {
+    /// This program with the hidden subcommand for agents.
+    pub fn of_this_program() -> std::io::Result<Self> {
+        Ok(Self {
+            program: std::env::current_exe()?,
+            arguments: vec![AGENT_SUBCOMMAND.to_owned()],
+        })
+    }
 }
 
 /// A fault could not be injected. Whatever was made of it is undone, or stays in the journal.
@@ -90,27 +96,6 @@ pub enum InjectError {
         #[source]
         source: ControlError,
     },
-}
-
-/// An injection could not be recovered completely; the journal keeps it.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to recover fault {fault}: {}", failures.join("; "))]
-pub struct RecoverError {
-    /// Its name in the scenario.
-    pub fault: String,
-    /// What could not be undone, and why.
-    pub failures: Vec<String>,
-}
-
-/// A recovered injection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recovered {
-    /// When all of it was undone.
-    pub at_ns: MonotonicNanos,
-    /// At whose instance: it may have expired before.
-    pub by: UndoneBy,
-    /// What its queues did, if it had any.
-    pub queues: QueueCount,
 }
 
 /// Injects faults into one cluster, with one journal.
@@ -275,7 +260,7 @@ impl Injector {
             Ok(AgentReply::Undone { .. }) => "it was undone before it was made".to_owned(),
             Err(error) => {
                 // Dead or hanging; two must not work on the same objects at once.
-                let _dead_already = agent.child.kill().await;
+                agent.end().await;
                 let _stays_in_the_journal = injection.undo_here();
                 format!("its agent gave no answer: {error}")
             }
@@ -283,21 +268,23 @@ impl Injector {
         Err(InjectError::Refused { fault, message })
     }
 
-    /// Undoes what only the cluster can undo when the fault has lasted long enough.
-    fn expire_later(&self, injection: &Injection) -> JoinHandle<()> {
+    /// Undoes what only the cluster can undo when the fault has lasted long enough, and says when it was.
+    fn expire_later(&self, injection: &Injection) -> JoinHandle<Option<MonotonicNanos>> {
         let (control, fault, id) = (Arc::clone(&self.control), injection.fault.clone(), injection.id.clone());
         let journal = self.journal.clone();
         tokio::spawn(async move {
             tokio::time::sleep(fault.expires_after).await;
             // A failure leaves the injection in the journal, for its recovery to try again.
-            if restore_cluster(control.as_ref(), &fault).await.is_ok() {
-                let line = JournalLine::Undone {
+            restore_cluster(control.as_ref(), &fault).await.ok()?;
+            let at_ns = super::now_ns();
+            journal
+                .append(&JournalLine::Undone {
                     id,
-                    at_ns: super::now_ns(),
+                    at_ns,
                     by: UndoneBy::Expiry,
-                };
-                let _stays_in_the_journal = journal.append(&line);
-            }
+                })
+                .ok()?;
+            Some(at_ns)
         })
     }
 
@@ -312,211 +299,6 @@ impl Injector {
             fault: fault.id.clone(),
             source,
         })
-    }
-}
-
-/// One applied fault.
-#[must_use = "an injected fault stays until `recover` is awaited or it expires"]
-pub struct Injection {
-    id: InjectionId,
-    fault: PlannedFault,
-    requested_at_ns: MonotonicNanos,
-    active_at_ns: MonotonicNanos,
-    keys: BTreeMap<PodName, KeyCount>,
-    before: Before,
-    steps: Vec<Step>,
-    holder: Holder,
-    journal: Journal,
-    namespaces: Namespaces,
-    control: Arc<dyn ClusterControl>,
-}
-
-/// Who undoes it by itself.
-enum Holder {
-    /// Nobody need to.
-    Nobody,
-    /// A process.
-    Agent(Box<Agent>),
-    /// A task of the harness.
-    Timer(JoinHandle<()>),
-}
-
-impl Injection {
-    /// Its name in kernel and journal.
-    #[must_use]
-    pub fn id(&self) -> &InjectionId {
-        &self.id
-    }
-
-    /// What was asked for.
-    #[must_use]
-    pub fn fault(&self) -> &PlannedFault {
-        &self.fault
-    }
-
-    /// When it was asked for.
-    #[must_use]
-    pub fn requested_at_ns(&self) -> MonotonicNanos {
-        self.requested_at_ns
-    }
-
-    /// When all steps were made.
-    #[must_use]
-    pub fn active_at_ns(&self) -> MonotonicNanos {
-        self.active_at_ns
-    }
-
-    /// The steps that were made.
-    #[must_use]
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
-    /// Process id of its agent, if it has one that lives.
-    #[must_use]
-    pub fn agent_tgid(&self) -> Option<u32> {
-        match &self.holder {
-            Holder::Agent(agent) => agent.child.id(),
-            Holder::Nobody | Holder::Timer(_) => None,
-        }
-    }
-
-    /// What its effect is measured by, also after its recovery.
-    #[must_use]
-    pub fn subject(&self) -> Subject {
-        let (id, fault) = (self.id.clone(), self.fault.clone());
-        Subject {
-            id,
-            fault,
-            before: self.before.clone(),
-            keys: self.keys.clone(),
-        }
-    }
-
-    /// Undoes the fault, by its agent or, should that be dead, from here.
-    pub async fn recover(mut self) -> Result<Recovered, RecoverError> {
-        assert!(
-            self.requested_at_ns <= self.active_at_ns,
-            "a fault is asked for before it is made"
-        );
-        let undone = match std::mem::replace(&mut self.holder, Holder::Nobody) {
-            Holder::Nobody => self.note(Vec::new()),
-            Holder::Timer(timer) => {
-                timer.abort();
-                let restored = restore_cluster(self.control.as_ref(), &self.fault).await;
-                self.note(
-                    restored
-                        .err()
-                        .map(|error| with_causes(error.as_ref()))
-                        .into_iter()
-                        .collect(),
-                )
-            }
-            Holder::Agent(mut agent) => match agent.recover().await {
-                Ok(reply) => reply,
-                Err(_the_agent_is_dead) => self.undo_here(),
-            },
-        };
-        match undone {
-            AgentReply::Undone {
-                at_ns,
-                by,
-                queues,
-                failures,
-            } if failures.is_empty() => Ok(Recovered { at_ns, by, queues }),
-            AgentReply::Undone { failures, .. } => Err(RecoverError {
-                fault: self.fault.id.clone(),
-                failures,
-            }),
-            AgentReply::Failed { message } => Err(RecoverError {
-                fault: self.fault.id.clone(),
-                failures: vec![message],
-            }),
-            AgentReply::Active { .. } => unreachable!("said once, and heard by `inject`"),
-        }
-    }
-
-    fn undo_here(&self) -> AgentReply {
-        let undone = self
-            .steps
-            .iter()
-            .rev()
-            .filter_map(|step| step.undo(&self.namespaces).err());
-        self.note(undone.map(|error| with_causes(&error)).collect())
-    }
-
-    fn note(&self, mut failures: Vec<String>) -> AgentReply {
-        let (at_ns, by) = (super::now_ns(), UndoneBy::Recovery);
-        if failures.is_empty() {
-            let written = self.journal.append(&JournalLine::Undone {
-                id: self.id.clone(),
-                at_ns,
-                by,
-            });
-            failures.extend(written.err().map(|error| with_causes(&error)));
-        }
-        AgentReply::Undone {
-            at_ns,
-            by,
-            queues: QueueCount::default(),
-            failures,
-        }
-    }
-}
-
-impl Drop for Injection {
-    fn drop(&mut self) {
-        match &self.holder {
-            Holder::Nobody => {}
-            // Its input closes with us, which makes the agent undo it.
-            Holder::Agent(_) => eprintln!(
-                "fault {} was dropped without recovery; its agent undoes it",
-                self.fault.id
-            ),
-            Holder::Timer(_) => eprintln!(
-                "fault {} was dropped without recovery; it stays until it expires",
-                self.fault.id
-            ),
-        }
-    }
-}
-
-struct Agent {
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Agent {
-    async fn start(command: &AgentCommand, order: &AgentOrder) -> std::io::Result<Self> {
-        let mut child = Command::new(&command.program)
-            .args(&command.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut input = child.stdin.take().expect("the standard input was asked for");
-        let output = BufReader::new(child.stdout.take().expect("the standard output was asked for")).lines();
-        let mut line = serde_json::to_vec(order)?;
-        line.push(b'\n');
-        input.write_all(&line).await?;
-        Ok(Self { child, input, output })
-    }
-
-    async fn reply(&mut self) -> std::io::Result<AgentReply> {
-        let line = timeout(AGENT_PATIENCE, self.output.next_line()).await??;
-        Ok(serde_json::from_str(&line.ok_or(std::io::ErrorKind::UnexpectedEof)?)?)
-    }
-
-    async fn recover(&mut self) -> std::io::Result<AgentReply> {
-        // An agent that has undone its injection already no longer listens, but its words are still there.
-        let _may_have_expired = self.input.write_all(format!("{RECOVER}\n").as_bytes()).await;
-        let reply = self.reply().await;
-        if reply.is_err() {
-            // It may hang rather than be dead, and two must not undo the same at once.
-            self.child.kill().await?;
-        }
-        let _reaped = timeout(AGENT_PATIENCE, self.child.wait()).await;
-        reply
     }
 }
 
@@ -536,15 +318,6 @@ async fn change_cluster(
             control.set_target_port(service, None).await?;
         }
         _ => unreachable!("the recipe has asked for a service, and no other kind is done by the cluster"),
-    }
-    Ok(())
-}
-
-async fn restore_cluster(control: &dyn ClusterControl, fault: &PlannedFault) -> Result<(), ControlError> {
-    match (bare(&fault.kind, Potency::Full).0, &fault.service) {
-        (FaultKind::LoadSurge { .. }, _) => control.set_load_factor(1.0),
-        (FaultKind::ServiceWrongPort { .. }, Some(service)) => control.set_target_port(service, None).await?,
-        _ => {}
     }
     Ok(())
 }

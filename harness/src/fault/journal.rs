@@ -3,8 +3,8 @@
 //! One JSON object per line, synced; the file is only ever appended to, by the harness and by its agents.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use gauntlet_probes::frame::MonotonicNanos;
@@ -105,7 +105,7 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// A line that is not the last one is no line of a journal.
+    /// A whole line is no line of a journal.
     #[error("line {line} of journal {path} is damaged")]
     Damaged {
         /// The file.
@@ -139,32 +139,46 @@ impl Journal {
 
     /// Appends `line`; when this returns, it is on disk.
     pub fn append(&self, line: &JournalLine) -> Result<(), JournalError> {
-        let mut text = serde_json::to_vec(line).expect("journal lines are plain data");
-        text.push(b'\n');
         let written = || -> io::Result<()> {
-            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .read(true)
+                .append(true)
+                .open(&self.path)?;
+            let mut text = Vec::new();
+            if !ends_with_a_line(&mut file)? {
+                text.push(b'\n'); // its writer was killed: what it began must not spoil this line
+            }
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
             file.write_all(&text)?; // one call and append mode: lines of several processes do not mix
             file.sync_data()
         };
         written().map_err(|source| self.file_error("append to", source))
     }
 
-    /// All lines. A last line that was cut short is left out: what it announced had not begun.
+    /// All lines, without those that were cut short: what such a line announced had not begun.
     pub fn read(&self) -> Result<Vec<JournalLine>, JournalError> {
-        let text = match fs::read_to_string(&self.path) {
+        let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(self.file_error("read", source)),
         };
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        let parsed = complete.lines().enumerate().map(|(index, line)| {
-            serde_json::from_str(line).map_err(|source| JournalError::Damaged {
-                path: self.path.clone(),
-                line: index + 1,
-                source,
-            })
-        });
-        parsed.collect()
+        let mut lines = Vec::new();
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            match serde_json::from_slice(line) {
+                Ok(line) => lines.push(line),
+                Err(error) if error.is_eof() => {}
+                Err(source) => {
+                    return Err(JournalError::Damaged {
+                        path: self.path.clone(),
+                        line: index + 1,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(lines)
     }
 
     /// Injections that were announced and not undone, oldest first.
@@ -199,6 +213,16 @@ impl Journal {
             source,
         }
     }
+}
+
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 /// Undoes what a journal says was left. May be called again and again.
@@ -254,5 +278,73 @@ async fn undo_one(
         }
         (Step::TargetPort { .. } | Step::LoadFactor, _) => Ok(Undone::AlreadyGone),
         (step, _) => step.undo(namespaces),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::kind::FaultKind;
+    use super::*;
+
+    fn planned(id: &str) -> JournalLine {
+        let fault = PlannedFault {
+            id: "f".to_owned(),
+            kind: FaultKind::ProcessPause,
+            pods: Vec::new(),
+            service: None,
+            expires_after: Duration::from_secs(1),
+        };
+        JournalLine::Planned {
+            id: InjectionId(id.to_owned()),
+            at_ns: 1,
+            fault,
+            steps: vec![Step::LoadFactor],
+        }
+    }
+
+    fn undone(id: &str) -> JournalLine {
+        JournalLine::Undone {
+            id: InjectionId(id.to_owned()),
+            at_ns: 2,
+            by: UndoneBy::Recovery,
+        }
+    }
+
+    fn left(journal: &Journal) -> Vec<String> {
+        journal
+            .left()
+            .expect("is read")
+            .into_iter()
+            .map(|(id, _, _)| id.0)
+            .collect()
+    }
+
+    #[test]
+    fn what_was_not_undone_is_left_in_order() {
+        let directory = tempfile::tempdir().expect("directory");
+        let journal = Journal::at(directory.path().join("journal.jsonl"));
+        assert!(left(&journal).is_empty(), "no journal, no injection");
+        for line in [planned("b"), planned("c"), planned("a"), undone("c")] {
+            journal.append(&line).expect("is written");
+        }
+        assert_eq!(left(&journal), ["b", "a"]);
+    }
+
+    #[test]
+    fn a_line_cut_short_announces_nothing_and_a_damaged_one_is_told() {
+        let directory = tempfile::tempdir().expect("directory");
+        let journal = Journal::at(directory.path().join("journal.jsonl"));
+        journal.append(&planned("a")).expect("is written");
+        let mut text = fs::read_to_string(journal.path()).expect("is read");
+        let cut = text[..text.len() / 2].to_owned();
+        fs::write(journal.path(), format!("{text}{cut}")).expect("is written");
+        assert_eq!(left(&journal), ["a"]);
+        journal.append(&planned("b")).expect("is written after it");
+        assert_eq!(left(&journal), ["a", "b"]);
+        text.insert_str(0, "{}\n");
+        fs::write(journal.path(), text).expect("is written");
+        assert!(matches!(journal.left(), Err(JournalError::Damaged { line: 1, .. })));
     }
 }

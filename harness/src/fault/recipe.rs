@@ -24,9 +24,6 @@ use super::tool::ToolError;
 
 /// A placebo's limits: more than any virtual link carries.
 const PLACEBO_BITS_PER_SECOND: u64 = 40_000_000_000;
-/// Far more cores than any pod uses; kernels accept it whatever the machine has.
-const PLACEBO_MILLICORES: u32 = 1_000_000;
-
 /// A fault that cannot be made here.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -191,9 +188,8 @@ impl Recipe<'_> {
                 })?;
                 let set = match potency {
                     Potency::Full => Quota::of(*millicores, &restore),
-                    // Cgroups above may be limited, and version 1 refuses a child that has more.
-                    Potency::Zero if restore.is_limited() => restore.clone(),
-                    Potency::Zero => Quota::of(PLACEBO_MILLICORES, &restore),
+                    // Written again as it stands: a limit far away is refused below a limited node (version 1).
+                    Potency::Zero => restore.clone(),
                 };
                 vec![Step::CpuQuota {
                     cgroup: directory,

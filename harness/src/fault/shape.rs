@@ -50,6 +50,14 @@ pub enum ShapeError {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody else shapes it already, and would not get it back.
+    #[error("{device} is shaped by somebody else already ({tree})")]
+    Occupied {
+        /// The device.
+        device: String,
+        /// What stands there.
+        tree: String,
+    },
     /// `tc` refused.
     #[error("failed to shape {device}")]
     Tool {
@@ -96,12 +104,18 @@ impl Shaper<'_> {
         lock.lock().map_err(state_error)?;
         let mut demands = read(self.state).map_err(state_error)?;
         let before = demands.clone();
+        let tree = Tree::of(&self.tc("qdisc show")?);
         change(&mut demands);
+        if let (Tree::Foreign(tree), false) = (&tree, demands.is_empty()) {
+            return Err(ShapeError::Occupied {
+                device: self.device.to_owned(),
+                tree: tree.clone(),
+            });
+        }
         // Written first: should the tree fail to follow, the next undo works from what was demanded.
         let text = serde_json::to_vec(&demands).expect("demands are plain data");
         fs::write(self.state, text).map_err(state_error)?;
-        let present = self.tc("qdisc show")?;
-        for line in plan(&before, &demands, self.device, !present.contains("noqueue")) {
+        for line in plan(&before, &demands, self.device, tree == Tree::Ours) {
             self.tc_line(&line)?;
         }
         Ok(())
@@ -116,6 +130,28 @@ impl Shaper<'_> {
             device: self.device.to_owned(),
             source,
         })
+    }
+}
+
+/// What stands on a device.
+#[derive(Debug, PartialEq, Eq)]
+enum Tree {
+    /// What the kernel puts there by itself.
+    Default,
+    /// What we put there: known by kind and handle.
+    Ours,
+    /// Anything else.
+    Foreign(String),
+}
+
+impl Tree {
+    fn of(listing: &str) -> Self {
+        let root = listing.lines().next().unwrap_or_default().trim();
+        match root.split_whitespace().collect::<Vec<_>>()[..] {
+            [] | [_, _, "0:", ..] => Self::Default,
+            [_, "tbf", "1:", ..] | [_, "prio", "2:", ..] => Self::Ours,
+            _ => Self::Foreign(root.to_owned()),
+        }
     }
 }
 
@@ -245,6 +281,17 @@ mod tests {
             jitter: Duration::from_millis(5),
             packets,
         }
+    }
+
+    #[test]
+    fn a_tree_of_somebody_else_is_left_alone() {
+        assert_eq!(Tree::of("qdisc noqueue 0: root refcnt 2 \n"), Tree::Default);
+        assert_eq!(
+            Tree::of("qdisc tbf 1: root refcnt 2 rate 8Mbit burst 10000b lat 100ms \n"),
+            Tree::Ours
+        );
+        let foreign = "qdisc htb 1: root refcnt 2 r2q 10";
+        assert_eq!(Tree::of(foreign), Tree::Foreign(foreign.to_owned()));
     }
 
     #[test]

@@ -118,22 +118,7 @@ fn read_kind(name: &str, fields: &Fields<'_>, problems: &mut Problems) -> Option
     let mut peer = None;
     let kind = match name {
         "none" => FaultKind::None,
-        "placebo" => {
-            let node = fields.get("of")?;
-            let (inner, own) = open_kind(node, None, problems)?;
-            let of = read_kind(own?, &inner, problems)?;
-            if matches!(
-                of.kind,
-                FaultKind::None | FaultKind::Placebo { .. } | FaultKind::LoadSurge { .. }
-            ) {
-                problems.add(inner.span(), "a placebo needs a kind that has machinery");
-                return None;
-            }
-            return Some(KindSpec {
-                kind: FaultKind::Placebo { of: Box::new(of.kind) },
-                peer: of.peer,
-            });
-        }
+        "placebo" => return read_placebo(fields, problems),
         "load-surge" => FaultKind::LoadSurge {
             factor: read_factor(fields, problems)?,
         },
@@ -191,6 +176,20 @@ fn read_kind(name: &str, fields: &Fields<'_>, problems: &mut Problems) -> Option
         other => unreachable!("kind `{other}` has a shape and no reader"),
     };
     Some(KindSpec { kind, peer })
+}
+
+fn read_placebo(fields: &Fields<'_>, problems: &mut Problems) -> Option<KindSpec> {
+    let (inner, own) = open_kind(fields.get("of")?, None, problems)?;
+    let of = read_kind(own?, &inner, problems)?;
+    if matches!(
+        of.kind,
+        FaultKind::None | FaultKind::Placebo { .. } | FaultKind::LoadSurge { .. }
+    ) {
+        problems.add(inner.span(), "a placebo needs a kind that has machinery");
+        return None;
+    }
+    let kind = FaultKind::Placebo { of: Box::new(of.kind) };
+    Some(KindSpec { kind, peer: of.peer })
 }
 
 fn read_factor(fields: &Fields<'_>, problems: &mut Problems) -> Option<f64> {

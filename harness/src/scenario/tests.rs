@@ -413,6 +413,10 @@ fn faults_truth_and_impact_must_agree() {
         10:82 `spec.truth.rootCauses[].accept[]` lacks `because` | add `because: "a slow database is what a starved one looks like"`
     "#]],
     );
+}
+
+#[test]
+fn harm_and_controls_must_suit_the_faults() {
     check(
         "  impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}\n",
         "",

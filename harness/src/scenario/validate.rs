@@ -5,17 +5,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gauntlet_probes::entity::{NodeName, ServiceName};
+use gauntlet_probes::entity::ServiceName;
 
 use super::fault_spec::{FaultSpec, KindSpec, Mode, TargetSpec, place_of};
-use super::model::{Accepted, BlastRadius, Fault, Place, RootCause, Scenario, Selector, Truth};
+use super::model::{BlastRadius, Fault, Scenario, Selector};
 use super::outline::{AppOutline, ServiceOutline};
 use super::problem::{Problems, did_you_mean};
 use super::spec::ScenarioSpec;
 use super::tree::{At, Span};
-use super::truth_spec::{AcceptSpec, PlaceSpec, RootCauseSpec, TruthSpec};
 use crate::app::spec::ServiceKind;
 use crate::fault::kind::FaultKind;
+
+mod truth;
 
 /// How long a fault's effect may take to be proven, unless the file says otherwise.
 const EFFECT_WITHIN: Duration = Duration::from_secs(5);
@@ -293,135 +294,6 @@ impl Context<'_> {
                 )
                 .advise("add for example `impact: {anyOf: [{sli: latency-p50, timesBaseline: 2}]}`");
         }
-    }
-
-    fn truth(&self, truth: &At<TruthSpec>, problems: &mut Problems) -> Option<Truth> {
-        let spec = &truth.value;
-        let causes: Vec<_> = spec
-            .root_causes
-            .iter()
-            .map(|cause| self.root_cause(cause, problems))
-            .collect();
-        for fault in &self.spec.faults {
-            self.fault_has_cause(fault, spec, truth.span, problems);
-        }
-        let guilty: Vec<&str> = spec
-            .root_causes
-            .iter()
-            .filter_map(|cause| match &cause.value.place {
-                Some(PlaceSpec::Service(service)) => Some(service.value.as_str()),
-                Some(PlaceSpec::Edge { .. } | PlaceSpec::Node(_)) | None => None,
-            })
-            .collect();
-        for decoy in &spec.not_root_cause {
-            self.service(decoy, problems);
-            if guilty.contains(&decoy.value.as_str()) {
-                problems
-                    .add(decoy.span, format!("`{}` is a root cause and is none", decoy.value))
-                    .advise("remove it here or in `rootCauses`");
-            }
-        }
-        for service in &spec.path {
-            self.service(service, problems);
-        }
-        let names = |list: &[At<String>]| {
-            list.iter()
-                .map(|name| ServiceName::new(name.value.as_str()))
-                .collect::<Vec<_>>()
-        };
-        Some(Truth {
-            root_causes: causes.into_iter().collect::<Option<_>>()?,
-            not_root_cause: names(&spec.not_root_cause),
-            path: names(&spec.path),
-        })
-    }
-
-    fn fault_has_cause(&self, fault: &At<FaultSpec>, truth: &TruthSpec, span: Span, problems: &mut Problems) {
-        let (Some(id), Some(kind)) = (&fault.value.id, kind_of(fault)) else {
-            return;
-        };
-        let mut causes = truth.root_causes.iter().filter_map(|cause| cause.value.fault.as_ref());
-        let named = causes.find(|fault| fault.value == id.value);
-        match (kind, named) {
-            (FaultKind::None | FaultKind::Placebo { .. }, Some(named)) => {
-                problems
-                    .add(
-                        named.span,
-                        format!("fault `{}` does nothing and causes nothing", id.value),
-                    )
-                    .advise("write `rootCauses: []`");
-            }
-            (FaultKind::None | FaultKind::Placebo { .. }, None) | (_, Some(_)) => (),
-            (_, None) => {
-                problems
-                    .add(span, format!("fault `{}` is no root cause here", id.value))
-                    .advise(format!(
-                        "add `- {{fault: {}, service: …, mechanism: …}}` to `rootCauses`",
-                        id.value
-                    ));
-            }
-        }
-    }
-
-    fn root_cause(&self, cause: &At<RootCauseSpec>, problems: &mut Problems) -> Option<RootCause> {
-        let spec = &cause.value;
-        let ids = || {
-            self.spec
-                .faults
-                .iter()
-                .filter_map(|fault| fault.value.id.as_ref())
-                .map(|id| id.value.as_str())
-        };
-        // An id that could not be read was reported, and may be the one that is meant.
-        let all_read = !self.spec.faults.is_empty() && self.spec.faults.iter().all(|fault| fault.value.id.is_some());
-        let unknown = |fault: &&At<String>| all_read && ids().all(|id| id != fault.value);
-        if let Some(fault) = spec.fault.as_ref().filter(unknown) {
-            problems
-                .add(fault.span, format!("no fault is named `{}`", fault.value))
-                .advise(did_you_mean(&fault.value, ids()));
-        }
-        let place = spec.place.as_ref().and_then(|place| self.place(place, problems));
-        let accept: Vec<_> = spec
-            .accept
-            .iter()
-            .map(|accept| self.accept(&accept.value, spec, place.as_ref(), problems))
-            .collect();
-        Some(RootCause {
-            fault: spec.fault.as_ref()?.value.clone(),
-            place: place?,
-            mechanism: spec.mechanism.as_ref()?.value,
-            accept: accept.into_iter().collect::<Option<_>>()?,
-        })
-    }
-
-    fn accept(
-        &self,
-        accept: &AcceptSpec,
-        cause: &RootCauseSpec,
-        place: Option<&Place>,
-        problems: &mut Problems,
-    ) -> Option<Accepted> {
-        let own = accept.place.as_ref().map(|place| self.place(place, problems));
-        Some(Accepted {
-            place: own.unwrap_or_else(|| place.cloned())?,
-            mechanism: accept.mechanism.as_ref().or(cause.mechanism.as_ref())?.value,
-            because: accept.because.clone()?,
-        })
-    }
-
-    fn place(&self, place: &PlaceSpec, problems: &mut Problems) -> Option<Place> {
-        let mut service = |name: &At<String>| {
-            self.service(name, problems);
-            ServiceName::new(name.value.as_str())
-        };
-        Some(match place {
-            PlaceSpec::Service(name) => Place::Service(service(name)),
-            PlaceSpec::Edge { caller, callee } => Place::Edge {
-                caller: service(caller),
-                callee: service(callee),
-            },
-            PlaceSpec::Node(name) => Place::Node(NodeName::new(name.value.as_str())),
-        })
     }
 }
 

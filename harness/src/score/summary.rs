@@ -66,6 +66,12 @@ pub struct Summary {
     pub false_alarms: Rate,
     /// In surges: alarms other than `load.surge`.
     pub surge_alarms: Rate,
+    /// Placebo runs that count: those with an alarm.
+    pub placebo_alarms: Proportion,
+    /// Runs without any fault that count: those with an alarm.
+    pub idle_alarms: Proportion,
+    /// P(alarm | placebo) − P(alarm | nothing): above 0, the detector sees the injector. `None` if an arm is missing.
+    pub placebo_gap: Option<f64>,
     /// The worst verdict; `None`: nothing ran, which is not a pass.
     pub verdict: Option<Verdict>,
 }
@@ -190,7 +196,21 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
                 .collect::<Vec<_>>(),
         )
     };
+    let alarms = |arm: Arm| {
+        let of_arm: Vec<_> = valid.iter().filter(|run| run.score.arm == arm).collect();
+        let alarmed = of_arm
+            .iter()
+            .filter(|run| !run.score.false_alarms.episodes_ns.is_empty());
+        Proportion::new(alarmed.count(), of_arm.len())
+    };
+    let (placebo_alarms, idle_alarms) = (alarms(Arm::Placebo), alarms(Arm::None));
     Summary {
+        placebo_alarms,
+        idle_alarms,
+        placebo_gap: placebo_alarms
+            .share()
+            .zip(idle_alarms.share())
+            .map(|(placebo, idle)| placebo - idle),
         run_count: runs.len(),
         valid: Proportion::new(valid.len(), runs.len()),
         classes,
@@ -324,6 +344,9 @@ fn poisson_cdf(count: usize, mean: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::matching::{PodsAnswer, Rank};
+    use super::super::moments::FalseAlarms;
+    use super::super::{Accuracy, AnswerScore};
     use super::*;
 
     fn near(a: f64, b: f64) -> bool {
@@ -348,6 +371,105 @@ mod tests {
             "{four:?}"
         );
         assert_eq!(rate_of(0, 0.0).high_per_hour, None);
+    }
+
+    /// `scenario arm hit`: a valid run, its AC@1 or its false alarm.
+    fn run(text: &str) -> RunOutcome {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let hit = words[2] == "1";
+        let arm = match words[1] {
+            "fault" => Arm::Fault,
+            "placebo" => Arm::Placebo,
+            "none" => Arm::None,
+            other => panic!("arm {other}"),
+        };
+        let value = f64::from(u8::from(hit));
+        let accuracy = Accuracy {
+            rank: if hit { Rank::At { rank: 1.0 } } else { Rank::Absent },
+            ac_at: [value; 5],
+            avg5: value,
+            reciprocal_rank: value,
+        };
+        let time = if hit {
+            TimeTo::Reached { after_ns: 2 }
+        } else {
+            TimeTo::NotReached { observed_for_ns: 9 }
+        };
+        let answer = AnswerScore {
+            time_to_detect: time,
+            time_to_root_cause: time,
+            time_to_root_cause_entity: time,
+            time_to_impact_ns: None,
+            alerts_before_onset: 0,
+            full: accuracy.clone(),
+            entity: accuracy,
+            pods: PodsAnswer::NotJudged,
+            exact_path: None,
+            decoy: !hit,
+            brier: None,
+        };
+        let alarm = arm != Arm::Fault && hit;
+        let verdict = if hit == (arm == Arm::Fault) {
+            Verdict::Pass
+        } else {
+            Verdict::Fail
+        };
+        RunOutcome {
+            scenario: words[0].to_owned(),
+            seed: Seed(1),
+            validity: Validity {
+                class: Class::Valid,
+                findings: Vec::new(),
+            },
+            score: Score {
+                detector: "d".to_owned(),
+                arm,
+                answer: (arm == Arm::Fault).then_some(answer),
+                false_alarms: FalseAlarms {
+                    episodes_ns: if alarm { vec![1] } else { Vec::new() },
+                    fault_free_ns: 3_600_000_000_000,
+                },
+            },
+            judgement: Judgement {
+                verdict,
+                findings: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn scenarios_weigh_the_same_and_invalid_runs_are_counted_only() {
+        let mut runs: Vec<_> = ["a fault 1", "a fault 1", "a fault 1", "b fault 0"].map(run).into();
+        runs.push(run("b fault 1"));
+        runs[4].validity.class = Class::Silent;
+        let summary = summarize(&runs);
+        assert_eq!(
+            (summary.ac_at_1, summary.correct.hits, summary.correct.of),
+            (Some(0.5), 3, 4)
+        );
+        assert_eq!(
+            (summary.valid.hits, summary.valid.of, summary.classes[&Class::Silent]),
+            (4, 5, 1)
+        );
+        assert_eq!((summary.decoys.hits, summary.verdict), (1, Some(Verdict::Fail)));
+        assert_eq!(summary.time_to_root_cause.median, Quantile::At { after_ns: 2 });
+    }
+
+    #[test]
+    fn a_detector_that_sees_the_injector_has_a_placebo_gap() {
+        let summary = summarize(&["p placebo 1", "p placebo 0", "n none 0"].map(run));
+        assert_eq!(summary.placebo_gap, Some(0.5));
+        assert_eq!((summary.false_alarms.count, summary.ac_at_1), (1, None));
+        assert!((summary.false_alarms.hours - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_ran_is_no_pass() {
+        let summary = summarize(&[]);
+        assert_eq!(
+            (summary.verdict, summary.ac_at_1, summary.placebo_gap),
+            (None, None, None)
+        );
     }
 
     #[test]
