@@ -88,10 +88,7 @@ pub enum Command {
     },
     /// Holds one injection and undoes it when its time is over or its harness is gone.
     #[command(name = "__fault-agent", hide = true)]
-    FaultAgent {
-        /// The agent's task, as JSON.
-        task: String,
-    },
+    FaultAgent,
 }
 
 /// How results are printed.

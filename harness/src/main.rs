@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "gauntlet", &mut std::io::stdout());
             Ok(Exit::Pass)
         }
-        Command::FaultAgent { task } => gauntlet_harness::fault::agent::agent_main(&task).map(|()| Exit::Pass),
+        Command::FaultAgent => gauntlet_harness::fault::agent::agent_main().map(|()| Exit::Pass),
     };
     let exit = outcome.unwrap_or_else(|error| {
         eprintln!("gauntlet: {error:#}");

@@ -3,3 +3,5 @@
 pub mod view;
 pub mod console;
 pub mod html;
+pub mod junit;
+pub mod summary;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{MonotonicNanos, monotonic_ns};
 use crate::detectors::{DetectorNews, DetectorProcess, Received};
-use crate::fault::effect::{Effect, verify_effect, verify_recovered};
+use crate::fault::effect::{Effect, Subject, await_recovered, verify_effect};
 use crate::fault::injector::{Injection, Injector};
 use crate::fault::kind::FaultKind;
 use crate::plan::{Plan, PlannedStep};
@@ -157,7 +157,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         for restart in self.cluster.restarts().into_iter().skip(self.restarts_told) {
             self.restarts_told += 1;
             let pod = restart.pod.to_string();
-            self.recorder.event_at(restart.at_ns, RunEvent::PodRestarted { pod, text: restart.change.to_string() });
+            self.recorder.event_at(restart.at_ns, RunEvent::PodRestarted { pod, text: format!("{:?}", restart.change) });
         }
     }
 
@@ -166,7 +166,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         let phase_ends = began + length;
         let mut waiting: Vec<&PlannedStep> = self.plan.steps.iter().collect();
         let mut active: Vec<Active> = Vec::new();
-        while !self.observed.interrupted && (Instant::now() < phase_ends || !active.is_empty()) {
+        while !self.observed.interrupted {
             let now = Instant::now();
             if let Some(index) = waiting.iter().position(|step| began + step.start_after <= now) {
                 let step = waiting.remove(index);
@@ -175,7 +175,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                 }
                 continue;
             }
-            if let Some(index) = active.iter().position(|one| one.ends.min(phase_ends) <= now) {
+            if now >= phase_ends {
+                break;
+            }
+            if let Some(index) = active.iter().position(|one| one.ends <= now && one.ends < phase_ends) {
                 let ended = active.remove(index);
                 self.recover(ended).await;
                 continue;
@@ -192,6 +195,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
             next = waiting.iter().map(|step| began + step.start_after).fold(next, Instant::min);
             self.listen_until(next).await;
         }
+        self.observed.moments.recover_start_ns = monotonic_ns();
         for one in active {
             self.recover(one).await;
         }
@@ -230,34 +234,27 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 
     async fn recover(&mut self, active: Active) {
         let Active { injection, record, .. } = active;
-        let fault = injection.fault().clone();
-        let probe = injection.recovery_probe();
-        let recovered = injection.recover().await;
-        let error = match recovered {
+        let (fault, subject) = (injection.fault().id.clone(), injection.subject());
+        let error = match injection.recover().await {
             Ok(recovered) => {
                 self.observed.faults[record].recovered_ns = Some(recovered.at_ns);
-                self.recorder.event_at(recovered.at_ns, RunEvent::FaultRecovered { fault: fault.id.clone() });
-                self.gone(&probe).await
+                self.recorder.event_at(recovered.at_ns, RunEvent::FaultRecovered { fault });
+                self.gone(&subject).await
             }
             Err(error) => Some(crate::doctor::error_chain(&error)),
         };
         if let Some(error) = error {
             self.recorder.warn(&error);
-            self.observed.faults[record].error = Some(error);
+            self.observed.faults[record].recovery_error = Some(error);
         }
     }
 
-    /// Waits until the effect is no longer measured; says so if it stays.
-    async fn gone(&mut self, probe: &crate::fault::effect::RecoveryProbe) -> Option<String> {
-        let deadline = Instant::now() + GONE_WITHIN;
-        loop {
-            match verify_recovered(probe, self.injector.surroundings(), self.injector.control().as_ref()).await {
-                Effect::Present { measured, .. } if Instant::now() >= deadline => {
-                    return Some(format!("the effect outlasts its undo: {measured}"));
-                }
-                Effect::Present { .. } => tokio::time::sleep(PROBE_EVERY).await,
-                Effect::Absent { .. } => return None,
-            }
+    /// Waits until the effect is no longer measured; says so if it stays or cannot be told.
+    async fn gone(&self, subject: &Subject) -> Option<String> {
+        match await_recovered(self.injector, subject, GONE_WITHIN).await {
+            Effect::Absent { .. } | Effect::NotApplicable => None,
+            Effect::Present { measured, .. } => Some(format!("the effect outlasts its undo: {measured}")),
+            Effect::Unmeasured { reason } => Some(format!("recovery could not be measured: {reason}")),
         }
     }
 }
@@ -265,13 +262,15 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 async fn probe(record: &mut FaultRecord, active: &Active, injector: &Injector, recorder: &mut Recorder<'_>) {
     // The probe's start is the onset: what it measured was already so then.
     let began_ns: MonotonicNanos = monotonic_ns();
-    match verify_effect(&active.injection, injector.surroundings(), injector.control().as_ref()).await {
+    match verify_effect(injector, &active.injection.subject()).await {
         Effect::Present { measured, .. } => {
-            record.onset_ns = Some(began_ns);
+            record.onset_ns = Some(began_ns.max(active.injection.active_at_ns()));
             record.measured = Some(measured.clone());
             recorder.event_at(began_ns, RunEvent::EffectProven { fault: record.fault.clone(), measured });
         }
-        Effect::Absent { measured } => record.measured = Some(measured),
+        Effect::Absent { measured, .. } => record.measured = Some(measured),
+        Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
+        Effect::NotApplicable => record.measured = Some("nothing to be measured".to_owned()),
     }
 }
 

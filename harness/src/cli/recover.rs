@@ -1,0 +1,78 @@
+//! `gauntlet recover`: undoes what killed runs left: injections by their journals, clusters by their owner records.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Exit, Format, RecoverArgs};
+use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
+use crate::fault::netns::Namespaces;
+use crate::run::lock::{LOCK_PATH, LockError, RunLock};
+use crate::target::local::sweep_stale;
+
+/// Undoes what is left. Does nothing while a run is on: what it would find is in use.
+///
+/// # Errors
+/// When a journal cannot be read.
+pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("gauntlet: recovery needs root; run it with sudo");
+        return Ok(Exit::CannotHere);
+    }
+    let _lock = match RunLock::acquire(Path::new(LOCK_PATH)) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held { .. }) => {
+            eprintln!("gauntlet: a run is on; nothing was touched ({error})");
+            return Ok(Exit::CannotHere);
+        }
+        Err(error @ LockError::Io { .. }) => return Err(error.into()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for path in journals(&args.out) {
+        let left = runtime.block_on(recover_journal(&Journal::at(&path), &Namespaces::default(), None));
+        match left {
+            Ok(leftovers) => {
+                for left in leftovers {
+                    let what = format!("{}: fault {}", path.display(), left.fault.id);
+                    match left.outcome {
+                        LeftoverOutcome::Recovered => done.push(format!("{what}: undone")),
+                        LeftoverOutcome::AlreadyGone => done.push(format!("{what}: was gone with its cluster")),
+                        LeftoverOutcome::Failed(errors) => failed.extend(
+                            errors.iter().map(|error| format!("{what}: {}", crate::doctor::error_chain(error))),
+                        ),
+                    }
+                }
+            }
+            Err(error) => failed.push(format!("{}: {}", path.display(), crate::doctor::error_chain(&error))),
+        }
+    }
+    done.extend(sweep_stale());
+    print(args.format, &done, &failed);
+    Ok(if failed.is_empty() { Exit::Pass } else { Exit::TargetFailed })
+}
+
+fn journals(out: &Path) -> Vec<PathBuf> {
+    let mut journals: Vec<PathBuf> = std::fs::read_dir(out)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("journal.jsonl"))
+        .filter(|path| path.is_file())
+        .collect();
+    journals.sort();
+    journals
+}
+
+fn print(format: Format, done: &[String], failed: &[String]) {
+    match format {
+        Format::Json => println!("{}", json!({"recovered": done, "failed": failed})),
+        Format::Human => {
+            done.iter().for_each(|line| println!("{line}"));
+            failed.iter().for_each(|line| eprintln!("gauntlet: not undone: {line}"));
+            if done.is_empty() && failed.is_empty() {
+                println!("nothing was left");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! From what was recorded to a result: validity, scores, verdicts. A function of its input.
+
+use std::collections::BTreeSet;
+
+use gauntlet_detector::diagnosis::Diagnosis;
+
+use super::result::{DetectorResult, FaultRecord, Moments, RESULT_VERSION, RunResult};
+use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
+use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
+use crate::check::{SliSecond, validity};
+use crate::detectors::{DetectorEnd, Received};
+use crate::plan::Plan;
+use crate::score::verdict::judge;
+use crate::score::{RunRecord, score};
+use crate::scenario::model::Arm;
+
+/// Name under which the detector under test speaks when it speaks for several.
+pub const OWN: &str = "gauntlet";
+/// Largest share of evidence that may be lost in a run that counts: above it, silence of a probe proves nothing.
+const LOSS_RATIO_MAX: f64 = 0.0001;
+
+/// All that was measured in a run.
+#[derive(Clone, Debug)]
+pub struct Measured<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The application.
+    pub app: &'a str,
+    /// Trial, from 1.
+    pub trial: u32,
+    /// Moments; impact and recovery are found here.
+    pub moments: Moments,
+    /// Each fault's story.
+    pub faults: Vec<FaultRecord>,
+    /// What detectors said.
+    pub statements: Vec<Received>,
+    /// How the detector ended.
+    pub detector_end: DetectorEnd,
+    /// What the detector worked without.
+    pub degraded: Vec<String>,
+    /// Users' experience.
+    pub seconds: Vec<SliSecond>,
+    /// What was left behind.
+    pub residue: Vec<String>,
+    /// What went wrong in the harness itself.
+    pub harness_errors: Vec<String>,
+}
+
+/// Judges a run.
+#[must_use]
+pub fn judge_run(measured: Measured<'_>) -> RunResult {
+    let scenario = &measured.plan.scenario;
+    let mut moments = measured.moments;
+    let baseline = within(&measured.seconds, moments.baseline_ns, moments.fault_phase_ns);
+    let injections: Vec<InjectionFact> = measured.faults.iter().map(injection_fact).collect();
+    let onset_ns = match measured.plan.truth.arm {
+        Arm::Fault | Arm::Surge => validity::onset(&injections),
+        Arm::Placebo | Arm::None => None,
+    };
+    let during = within(&measured.seconds, onset_ns.unwrap_or(moments.fault_phase_ns), moments.recovered_ns);
+    moments.impact_ns = scenario.impact.as_ref().and_then(|impact| impact_at(impact, &baseline, &during));
+    let after = within(&measured.seconds, moments.recovered_ns, moments.end_ns);
+    moments.steady_again_ns = recovered_at(&scenario.steady_state, &after);
+    let mut harness_errors = measured.harness_errors.clone();
+    harness_errors.extend(measured.faults.iter().filter_map(|fault| fault.recovery_error.clone()));
+    let facts = RunFacts {
+        arm: measured.plan.truth.arm,
+        harness_errors,
+        steady_state_breaches: steady_state_breaches(&scenario.steady_state, &baseline),
+        injections,
+        impact: scenario.impact.clone(),
+        impact_ns: moments.impact_ns,
+        residue: measured.residue.clone(),
+        loss: loss_fact(&measured.detector_end),
+    };
+    let validity = classify(&facts);
+    let result = |detector: &str| detector_result(&measured, &moments, onset_ns, detector, &validity);
+    let own = own_name(&measured.statements);
+    let rivals: BTreeSet<&str> =
+        measured.statements.iter().map(|one| one.diagnosis.detector.as_str()).filter(|name| *name != own).collect();
+    RunResult {
+        version: RESULT_VERSION,
+        scenario: scenario.name.clone(),
+        app: measured.app.to_owned(),
+        seed: measured.plan.seed.0,
+        trial: measured.trial,
+        detector: result(own),
+        rivals: rivals.into_iter().map(result).collect(),
+        validity,
+        moments,
+        faults: measured.faults.clone(),
+        residue: measured.residue.clone(),
+        detector_end: measured.detector_end.clone(),
+        degraded: measured.degraded.clone(),
+        seconds: measured.seconds.clone(),
+    }
+}
+
+/// A foreign detector may bear any name: it is the one that speaks, unless ours does.
+fn own_name(statements: &[Received]) -> &str {
+    let mut names = statements.iter().map(|one| one.diagnosis.detector.as_str());
+    let first = names.clone().next().unwrap_or(OWN);
+    if names.any(|name| name == OWN) { OWN } else { first }
+}
+
+fn detector_result(
+    measured: &Measured<'_>,
+    moments: &Moments,
+    onset_ns: Option<u64>,
+    detector: &str,
+    validity: &validity::Validity,
+) -> DetectorResult {
+    // A statement counts from the moment at which it was received, whatever moment it claims.
+    let of_detector = measured.statements.iter().filter(|one| one.diagnosis.detector == detector);
+    let diagnoses: Vec<Diagnosis> =
+        of_detector.map(|one| Diagnosis { at_ns: one.received_ns, ..one.diagnosis.clone() }).collect();
+    let answer = diagnoses.iter().rev().find(|one| one.at_ns <= moments.recovered_ns).cloned();
+    let record = RunRecord {
+        detector: detector.to_owned(),
+        diagnoses,
+        truth: measured.plan.truth.clone(),
+        window: measured.plan.scenario.window,
+        observation_start_ns: moments.baseline_ns,
+        inject_ns: measured.faults.iter().filter_map(|fault| fault.injected_ns).min(),
+        onset_ns,
+        impact_ns: moments.impact_ns,
+        recover_start_ns: Some(moments.recover_start_ns),
+        end_ns: moments.steady_again_ns,
+        observation_end_ns: moments.end_ns,
+    };
+    let score = score(&record);
+    let judgement = judge(&score, validity, &measured.plan.scenario.limits);
+    DetectorResult { score, judgement, answer }
+}
+
+fn injection_fact(fault: &FaultRecord) -> InjectionFact {
+    let outcome = match (fault.injected_ns, fault.onset_ns) {
+        (Some(inject_ns), Some(onset_ns)) => InjectionOutcome::Proven { inject_ns, onset_ns },
+        (Some(inject_ns), None) => {
+            InjectionOutcome::Absent { inject_ns, measured: fault.measured.clone().unwrap_or_default() }
+        }
+        (None, _) => InjectionOutcome::Failed { error: fault.error.clone().unwrap_or_default() },
+    };
+    InjectionFact { fault: fault.fault.clone(), outcome }
+}
+
+fn loss_fact(end: &DetectorEnd) -> LossFact {
+    let (lost, frames) = end.summary.as_ref().map_or((0, 0), |summary| (summary.lost, summary.frames));
+    LossFact { lost, seen: frames, ratio_max: LOSS_RATIO_MAX }
+}
