@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 
+use super::keeper::PodNews;
 use super::layout::{DNS_SERVICE, PodKind};
 use crate::app::spec::ServiceKind;
 use crate::target::PodHandle;
@@ -15,6 +16,8 @@ use crate::target::namespace::{NamespaceError, run_in_netns};
 
 const TRY_TIMEOUT: Duration = Duration::from_millis(500);
 const TRY_INTERVAL: Duration = Duration::from_millis(10);
+/// A process that ended this often before it served will not serve.
+const ENDINGS_MAX: usize = 4;
 const LOG_LINES: usize = 12;
 
 /// A pod does not serve.
@@ -24,7 +27,8 @@ pub enum ReadyError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// It did not serve in time.
-    #[error("pod {pod} does not serve on {address} after {} ms ({last}); the end of its log:\n{log}", waited.as_millis())]
+    #[error("pod {pod} does not serve on {address} after {} ms ({last}); {ending}; the end of its log:\n{log}",
+        waited.as_millis())]
     NotServing {
         /// The pod.
         pod: String,
@@ -34,13 +38,21 @@ pub enum ReadyError {
         waited: Duration,
         /// What the last try met.
         last: io::Error,
+        /// What became of its process.
+        ending: String,
         /// The last lines of its output.
         log: String,
     },
 }
 
-/// Returns when the pod serves, at the latest after `patience`. Blocks.
-pub fn wait(pod: &PodHandle, kind: PodKind, patience: Duration, log: &Path) -> Result<(), ReadyError> {
+/// Returns when the pod serves, at the latest after `patience`, and sooner if its process ends again and again. Blocks.
+pub(super) fn wait(
+    pod: &PodHandle,
+    kind: PodKind,
+    patience: Duration,
+    news: &PodNews,
+    log: &Path,
+) -> Result<(), ReadyError> {
     let address = SocketAddr::from((pod.ip, pod.port));
     let begun = Instant::now();
     let served = run_in_netns(&pod.netns, || {
@@ -53,7 +65,7 @@ pub fn wait(pod: &PodHandle, kind: PodKind, patience: Duration, log: &Path) -> R
             };
             match tried {
                 Ok(()) => return Ok(()),
-                Err(error) if begun.elapsed() >= patience => return Err(error),
+                Err(error) if begun.elapsed() >= patience || news.endings() >= ENDINGS_MAX => return Err(error),
                 Err(_) => std::thread::sleep(TRY_INTERVAL),
             }
         }
@@ -63,6 +75,10 @@ pub fn wait(pod: &PodHandle, kind: PodKind, patience: Duration, log: &Path) -> R
         address,
         waited: begun.elapsed(),
         last,
+        ending: match news.last_ending() {
+            ending if ending.is_empty() => "its process runs".to_owned(),
+            ending => ending,
+        },
         log: tail(log),
     })
 }
