@@ -295,7 +295,7 @@ fn two_clusters_stand_side_by_side_and_the_host_has_none_of_them() {
 #[test]
 fn a_pod_that_does_not_serve_is_named_and_nothing_is_left() {
     let Some(runtime) = runtime_or_skip() else { return };
-    // The port of a service is taken by nobody: redis refuses a port that is out of its reach.
+    // No server fits into a mebibyte: the kernel kills it at each start.
     let spec = r#"{"nodes": 1, "entry": "cache", "load": {"rate": 1.0, "paths": []}, "services": {
         "cache": {"kind": "redis", "memoryMib": 1}}}"#;
     let options = UpOptions {
@@ -332,6 +332,43 @@ fn nothing_is_left_when_the_harness_is_killed_at_any_moment() {
         eprintln!(
             "killed after {delay_ms} ms: gone after {} ms",
             killed.elapsed().as_millis()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_when_the_harness_is_killed_while_it_makes_a_database() {
+    if runtime_or_skip().is_none() {
+        return;
+    }
+    let cache = tempfile::tempdir().unwrap();
+    let marker = cache.path().to_str().unwrap();
+    let making = || {
+        processes(marker)
+            .into_iter()
+            .find(|(_, command)| command.contains("__postgres-template"))
+    };
+    for delay_ms in [0, 200, 500] {
+        let (id, mut holder) = hold_with(&[("XDG_CACHE_HOME", marker)]);
+        eventually(Duration::from_secs(5), || making().is_some());
+        let Some((maker, _)) = making() else { continue };
+        let namespace = fs::read_link(format!("/proc/{maker}/ns/pid")).unwrap();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        let inside = || {
+            let all = fs::read_dir("/proc").unwrap().flatten();
+            all.filter(|process| fs::read_link(process.path().join("ns/pid")).is_ok_and(|to| to == namespace))
+                .count()
+        };
+        eventually(Duration::from_secs(3), || {
+            inside() == 0 && making().is_none() && rests(&id).is_empty()
+        });
+        assert!(
+            fs::read_dir(cache.path().join("gauntlet"))
+                .unwrap()
+                .flatten()
+                .all(|entry| { entry.file_name().to_string_lossy().starts_with('.') })
         );
     }
 }
@@ -382,11 +419,16 @@ fn hold_when_told() {
 }
 
 fn hold() -> (String, std::process::Child) {
+    hold_with(&[])
+}
+
+fn hold_with(environment: &[(&str, &str)]) -> (String, std::process::Child) {
     let id = format!("held-{:08x}", rand::random::<u32>());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "hold_when_told", "--nocapture", "-q"])
-        .env(HOLD, &id);
+        .env(HOLD, &id)
+        .envs(environment.iter().copied());
     let holder = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -256,6 +256,12 @@ impl LocalCluster {
         Ok(())
     }
 
+    /// What is not as it should be, though the cluster stands: limits that this machine does not allow.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.keeper.warnings()
+    }
+
     /// Takes the cluster down; returns when its processes, cgroups and files are gone.
     pub async fn down(self) -> Result<(), DownError> {
         let Self { layout, keeper, .. } = self;
@@ -268,9 +274,9 @@ impl LocalCluster {
 
     async fn wait_ready(&self, patience: Duration) -> Result<(), ReadyError> {
         let waits = self.pods.iter().zip(&self.layout.pods).map(|(handle, plan)| {
-            let (handle, kind) = (handle.clone(), plan.kind);
+            let (handle, kind, news) = (handle.clone(), plan.kind, self.keeper.news_of(&plan.name));
             let log = Kitchen::log(&self.scratch, handle.name.as_str());
-            tokio::task::spawn_blocking(move || ready::wait(&handle, kind, patience, &log))
+            tokio::task::spawn_blocking(move || ready::wait(&handle, kind, patience, &news, &log))
         });
         for wait in waits.collect::<Vec<_>>() {
             joined(wait.await)?;
@@ -289,8 +295,8 @@ async fn templates(app: &AppSpec, options: &UpOptions, tools: &Tools) -> Result<
         postgres::check_reachable(&options.scratch)?;
         let user = postgres::system_user()?;
         let (programs, sql) = (programs.clone(), (options.seed_sql)(app, name));
-        let (maker, scratch) = (options.app_binary.clone(), options.scratch.clone());
-        let data = blocking(move || postgres::template(&programs, &sql, &maker, &scratch)).await?;
+        let maker = options.app_binary.clone();
+        let data = blocking(move || postgres::template(&programs, &sql, &maker)).await?;
         templates.push(Template {
             service: name.clone(),
             data,

@@ -2,8 +2,8 @@
 //!
 //! Makes, limits, empties and removes directories. Who goes in is said elsewhere.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -141,26 +141,25 @@ impl Hierarchies {
         self.roots().iter().map(below).collect()
     }
 
-    /// Makes the cgroup in every hierarchy and sets its limits. Fails if it exists.
-    pub fn create(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
+    /// Makes the cgroup in every hierarchy and sets its limits. Fails if it exists. A limit that nobody declared (a
+    /// node's) and that cannot be set here is no failure, and is returned in words.
+    pub fn create(&self, plan: &CgroupPlan) -> Result<Option<String>, CgroupError> {
         for root in self.roots() {
             let path = root.join(plan.relative.trim_start_matches('/'));
             self.enable_controllers(&path);
             fs::create_dir(&path).map_err(CgroupError::new("make cgroup", &path))?;
         }
-        let paths = self.paths(&plan.relative);
-        if let Some(millicores) = plan.cpu_millicores {
-            let period_us = if plan.level == Level::Pod {
-                POD_PERIOD_US
-            } else {
-                NODE_PERIOD_US
-            };
-            set_cpu_limit(&paths, millicores, period_us)?;
+        let set = limits(&self.paths(&plan.relative), plan)
+            .iter()
+            .try_for_each(|(path, value)| write(path, value));
+        match (plan.level, set) {
+            (_, Ok(())) => Ok(None),
+            (Level::Pod, Err(error)) => Err(error),
+            (Level::Cluster | Level::Node, Err(error)) => Ok(Some(format!(
+                "no limit for {}: {error}: {}",
+                plan.relative, error.source
+            ))),
         }
-        if let Some(mebibytes) = plan.memory_mib {
-            set_memory_limit(&paths, mebibytes)?;
-        }
-        Ok(())
     }
 
     /// Kills what is in the cluster's cgroup and removes it from every hierarchy; waits for the kernel up to `patience`.
@@ -234,26 +233,41 @@ pub fn tgids(directory: &Path) -> Vec<i32> {
         .collect()
 }
 
-fn set_cpu_limit(paths: &CgroupPaths, millicores: u32, period_us: u64) -> Result<(), CgroupError> {
-    let quota_us = (u64::from(millicores) * period_us / 1000).max(1000);
-    if paths.cpu == paths.unified {
-        return write(&paths.cpu.join("cpu.max"), &format!("{quota_us} {period_us}"));
+/// Files and what to write into them, in order.
+fn limits(paths: &CgroupPaths, plan: &CgroupPlan) -> Vec<(PathBuf, String)> {
+    let mut limits = Vec::new();
+    if let Some(millicores) = plan.cpu_millicores {
+        let period_us = match plan.level {
+            Level::Pod => POD_PERIOD_US,
+            Level::Cluster | Level::Node => NODE_PERIOD_US,
+        };
+        // The kernel knows no quota below a millisecond.
+        let quota_us = (u64::from(millicores) * period_us / 1000).max(1000);
+        if paths.cpu == paths.unified {
+            limits.push((paths.cpu.join("cpu.max"), format!("{quota_us} {period_us}")));
+        } else {
+            limits.push((paths.cpu.join("cpu.cfs_period_us"), period_us.to_string()));
+            limits.push((paths.cpu.join("cpu.cfs_quota_us"), quota_us.to_string()));
+        }
     }
-    write(&paths.cpu.join("cpu.cfs_period_us"), &period_us.to_string())?;
-    write(&paths.cpu.join("cpu.cfs_quota_us"), &quota_us.to_string())
+    if let Some(mebibytes) = plan.memory_mib {
+        let file = if paths.memory == paths.unified {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        limits.push((paths.memory.join(file), (u64::from(mebibytes) << 20).to_string()));
+    }
+    limits
 }
 
-fn set_memory_limit(paths: &CgroupPaths, mebibytes: u32) -> Result<(), CgroupError> {
-    let file = if paths.memory == paths.unified {
-        "memory.max"
-    } else {
-        "memory.limit_in_bytes"
-    };
-    write(&paths.memory.join(file), &(u64::from(mebibytes) << 20).to_string())
-}
-
+/// Writes a control file, which the kernel made: one that is missing is not made.
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    fs::write(path, value).map_err(CgroupError::new("write", path))
+    let written = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(CgroupError::new("write", path))
 }
 
 /// Thaws, lifts the CPU limit of and kills everything at and below `top`, so that nothing keeps it from dying soon.
@@ -332,34 +346,68 @@ mod tests {
     }
 
     #[test]
-    fn a_pure_v2_limit_is_one_file_with_quota_and_period() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        let mountinfo = format!("30 20 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.display());
+    fn a_limit_is_one_file_on_v2_and_two_on_v1() {
+        let plan = |level| CgroupPlan {
+            relative: "/g".into(),
+            level,
+            cpu_millicores: Some(250),
+            memory_mib: Some(64),
+        };
+        let check = |mountinfo: &str, level, expected: expect_test::Expect| {
+            let paths = Hierarchies::parse(mountinfo).unwrap().paths("/g");
+            let limits = limits(&paths, &plan(level));
+            let lines = limits
+                .iter()
+                .map(|(path, value)| format!("{} <- {value}", path.display()));
+            expected.assert_eq(&lines.collect::<Vec<_>>().join("\n"));
+        };
+        check(
+            PURE,
+            Level::Node,
+            expect_test::expect![[r#"
+                /sys/fs/cgroup/g/cpu.max <- 5000 20000
+                /sys/fs/cgroup/g/memory.max <- 67108864"#]],
+        );
+        check(
+            HYBRID,
+            Level::Pod,
+            expect_test::expect![[r#"
+                /sys/fs/cgroup/cpu,cpuacct/g/cpu.cfs_period_us <- 100000
+                /sys/fs/cgroup/cpu,cpuacct/g/cpu.cfs_quota_us <- 25000
+                /sys/fs/cgroup/memory/g/memory.limit_in_bytes <- 67108864"#]],
+        );
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_set_fails_only_where_it_was_declared() {
+        // A plain directory stands for a v2 hierarchy without controllers, as the root of a container is.
+        let root = tempfile::tempdir().unwrap();
+        let mountinfo = format!("30 20 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
         let hierarchies = Hierarchies::parse(&mountinfo).unwrap();
-        let plan = |relative: &str, level, cpu_millicores, memory_mib| CgroupPlan {
+        let plan = |relative: &str, level, cpu_millicores| CgroupPlan {
             relative: relative.into(),
             level,
             cpu_millicores,
-            memory_mib,
+            memory_mib: None,
         };
-        hierarchies
-            .create(&plan("/gauntlet-1", Level::Cluster, None, None))
-            .unwrap();
-        hierarchies
-            .create(&plan("/gauntlet-1/node-1", Level::Node, Some(900), None))
-            .unwrap();
-        hierarchies
-            .create(&plan("/gauntlet-1/node-1/web-0", Level::Pod, Some(250), Some(64)))
-            .unwrap();
-        let read = |path: &str| fs::read_to_string(root.join("gauntlet-1/node-1").join(path)).unwrap();
-        assert_eq!(read("cpu.max"), "18000 20000");
-        assert_eq!(read("web-0/cpu.max"), "25000 100000");
-        assert_eq!(read("web-0/memory.max"), "67108864");
         assert_eq!(
-            read("cgroup.subtree_control"),
-            "+pids",
-            "each write adds one in the kernel, replaces in a plain file"
+            hierarchies.create(&plan("/gauntlet-1", Level::Cluster, None)).unwrap(),
+            None
+        );
+        let node = hierarchies
+            .create(&plan("/gauntlet-1/node-1", Level::Node, Some(900)))
+            .unwrap();
+        assert!(node.unwrap().contains("no limit for /gauntlet-1/node-1"));
+        assert!(
+            hierarchies
+                .create(&plan("/gauntlet-1/node-1/web-0", Level::Pod, Some(250)))
+                .is_err()
+        );
+        assert_eq!(
+            hierarchies
+                .create(&plan("/gauntlet-1/node-1/web-1", Level::Pod, None))
+                .unwrap(),
+            None
         );
         assert_eq!(hierarchies.clusters(), ["gauntlet-1"]);
     }

@@ -104,7 +104,47 @@ pub(super) struct Keeper {
 #[derive(Debug, Default)]
 struct Heard {
     restarts: Vec<RestartRecord>,
+    warnings: Vec<String>,
     last_words: String,
+}
+
+/// What the keeper hears of one pod, for those who wait for it.
+#[derive(Clone, Debug)]
+pub(super) struct PodNews {
+    pod: PodName,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl PodNews {
+    /// How often the pod's process ended or could not be started.
+    pub(super) fn endings(&self) -> usize {
+        let heard = lock(&self.heard);
+        let own = heard.restarts.iter().filter(|record| record.pod == self.pod);
+        own.filter(|record| record.change != PodChange::Started).count()
+    }
+
+    /// What happened to its process last, in words; empty if it was only started.
+    pub(super) fn last_ending(&self) -> String {
+        let heard = lock(&self.heard);
+        let own = heard.restarts.iter().rev().filter(|record| record.pod == self.pod);
+        let last = own
+            .map(|record| &record.change)
+            .find(|change| **change != PodChange::Started);
+        match last {
+            Some(PodChange::Ended {
+                how: Ending::Exited(code),
+                ..
+            }) => format!("its process exited with code {code}"),
+            Some(PodChange::Ended {
+                how: Ending::Signalled(signal),
+                ..
+            }) => {
+                format!("its process was ended by signal {signal}")
+            }
+            Some(PodChange::NotStarted { message, .. }) => message.clone(),
+            Some(PodChange::Started) | None => String::new(),
+        }
+    }
 }
 
 impl Keeper {
@@ -168,6 +208,19 @@ impl Keeper {
     #[must_use]
     pub(super) fn restarts(&self) -> Vec<RestartRecord> {
         lock(&self.heard).restarts.clone()
+    }
+
+    /// What is not as it should be.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        lock(&self.heard).warnings.clone()
+    }
+
+    /// What is heard of one pod.
+    pub(super) fn news_of(&self, pod: &PodName) -> PodNews {
+        PodNews {
+            pod: pod.clone(),
+            heard: Arc::clone(&self.heard),
+        }
     }
 
     /// What the warden or init last complained of; empty if nothing.
@@ -236,6 +289,10 @@ fn listen(events: impl BufRead, heard: &Mutex<Heard>, prepared: &Sender<Result<(
                 let _ = prepared.send(Ok(()));
                 continue;
             }
+            Event::Warning { message } => {
+                heard.warnings.push(message);
+                continue;
+            }
             Event::Failed { message } => {
                 heard.last_words.clone_from(&message);
                 let _ = prepared.send(Err(message));
@@ -253,16 +310,13 @@ fn listen(events: impl BufRead, heard: &Mutex<Heard>, prepared: &Sender<Result<(
                 pod,
                 message,
                 back_off_ms,
-            } => {
-                heard.last_words = format!("pod {pod}: {message}");
-                (
-                    pod,
-                    PodChange::NotStarted {
-                        message,
-                        back_off: Duration::from_millis(back_off_ms),
-                    },
-                )
-            }
+            } => (
+                pod,
+                PodChange::NotStarted {
+                    message,
+                    back_off: Duration::from_millis(back_off_ms),
+                },
+            ),
         };
         // With the back-off this bound is hours of a cluster that does nothing but crash.
         if heard.restarts.len() < RESTARTS_MAX {

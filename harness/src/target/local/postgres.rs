@@ -3,15 +3,16 @@
 //! `initdb` and the schema take seconds, a copy takes a tenth of one. The making runs in namespaces of its own, so that
 //! nothing of it (processes, shared memory) survives whoever ordered it. How a server is run is said in [`super::pods`].
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
@@ -23,6 +24,8 @@ use crate::target::namespace::{Confine, confine};
 pub const SYSTEM_USER: &str = "postgres";
 /// Raised when the making of a data directory changes, so that old ones are not used.
 const TEMPLATE_VERSION: u32 = 1;
+/// Exists on every Linux, and nothing in it is needed by the maker, which hides it from itself.
+const WORK_DIRECTORY: &str = "/run";
 /// How long the server may take to answer for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,7 +60,7 @@ pub struct TemplateArgs {
     /// Directory of PostgreSQL's programs.
     #[arg(long)]
     programs: PathBuf,
-    /// Where to make it: an existing directory with the schema in `seed.sql`.
+    /// Where to put it when it is made; the schema comes over standard input.
     #[arg(long)]
     directory: PathBuf,
 }
@@ -75,7 +78,7 @@ pub fn system_user() -> Result<UserIds, TemplateError> {
 }
 
 /// The data directory for `seed_sql`, from the cache or newly made with `maker` (the program of the cluster's pods).
-pub fn template(programs: &Path, seed_sql: &str, maker: &Path, scratch: &Path) -> Result<PathBuf, TemplateError> {
+pub fn template(programs: &Path, seed_sql: &str, maker: &Path) -> Result<PathBuf, TemplateError> {
     let at = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| TemplateError::Io {
@@ -99,43 +102,39 @@ pub fn template(programs: &Path, seed_sql: &str, maker: &Path, scratch: &Path) -
         return Ok(kept);
     }
     fs::create_dir_all(&cache).map_err(at("make", &cache))?;
-    // Made where the server's user can reach it, which need not be so for the cache.
-    let prefix = tempfile::Builder::new()
-        .prefix("gauntlet-template-")
-        .tempdir_in(scratch);
-    let making = prefix.map_err(at("make a directory in", scratch))?;
-    let world = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(making.path(), world).map_err(at("open to others", making.path()))?;
-    fs::write(making.path().join("seed.sql"), seed_sql).map_err(at("write to", making.path()))?;
-    let output = run_maker(maker, programs, making.path()).map_err(at("run", maker))?;
+    let staged = cache.join(".making");
+    // One maker at a time; what another left half made, it will not finish.
+    let lock = File::create(cache.join(".lock")).map_err(at("make a file in", &cache))?;
+    lock.lock().map_err(at("lock", &cache))?;
+    if kept.is_dir() {
+        return Ok(kept);
+    }
+    match fs::remove_dir_all(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("remove", &staged)(error)),
+        Ok(()) | Err(_) => (),
+    }
+    let output = run_maker(maker, programs, &staged, seed_sql).map_err(at("run", maker))?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(TemplateError::Make { message });
     }
-    let staged = tempfile::Builder::new()
-        .prefix(".making-")
-        .tempdir_in(&cache)
-        .map_err(at("make a directory in", &cache))?;
-    let data = staged.path().join("data");
-    copy_directory(&making.path().join("data"), &data).map_err(at("copy to", &data))?;
-    match fs::rename(&data, &kept) {
-        // Another harness was faster; its directory is as good.
-        Err(_) if kept.is_dir() => Ok(kept),
-        Err(error) => Err(at("rename to", &kept)(error)),
-        Ok(()) => Ok(kept),
-    }
+    fs::rename(&staged, &kept).map_err(at("rename to", &kept))?;
+    Ok(kept)
 }
 
 /// Runs the maker as first process of a PID namespace, on a thread whose end is its end.
-fn run_maker(maker: &Path, programs: &Path, directory: &Path) -> io::Result<Output> {
+fn run_maker(maker: &Path, programs: &Path, staged: &Path, seed_sql: &str) -> io::Result<Output> {
     let mut command = Command::new(maker);
     command
         .arg("__postgres-template")
         .arg("--programs")
         .arg(programs)
         .arg("--directory")
-        .arg(directory);
-    command.stdin(Stdio::null());
+        .arg(staged);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     confine(
         &mut command,
         vec![Confine::Session, Confine::Ipc, Confine::DieWithParent],
@@ -143,7 +142,10 @@ fn run_maker(maker: &Path, programs: &Path, directory: &Path) -> io::Result<Outp
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             unshare(CloneFlags::CLONE_NEWPID)?;
-            command.output()
+            let mut child = command.spawn()?;
+            // A maker that does not read has failed, and says why.
+            let _ = child.stdin.take().expect("piped").write_all(seed_sql.as_bytes());
+            child.wait_with_output()
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -187,14 +189,18 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
         "this is the first process of a namespace; the harness starts it"
     );
     let user = system_user()?;
-    let data = args.directory.join("data");
-    let sockets = args.directory.join("sockets");
+    let work = private_memory()?;
+    let seed = work.join("seed.sql");
+    let mut file = File::create(&seed).with_context(|| format!("failed to make {}", seed.display()))?;
+    io::copy(&mut io::stdin().lock(), &mut file).context("failed to read the schema")?;
+    let data = work.join("data");
+    let sockets = work.join("sockets");
     for directory in [&data, &sockets] {
         fs::create_dir(directory).with_context(|| format!("failed to make {}", directory.display()))?;
         chown(directory, Some(user.uid), Some(user.gid))
             .with_context(|| format!("failed to give away {}", directory.display()))?;
     }
-    let program = |name: &str| as_user(&args.programs.join(name), &args.directory, user);
+    let program = |name: &str| as_user(&args.programs.join(name), &work, user);
     let mut initdb = program("initdb");
     initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--wal-segsize=1"]);
     succeed(
@@ -249,13 +255,26 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    succeed(psql().arg("-f").arg(args.directory.join("seed.sql")))?;
+    succeed(psql().arg("-f").arg(&seed))?;
     // SIGINT is PostgreSQL's fast shutdown: a checkpoint, and no recovery at the next start.
     let tgid = Pid::from_raw(i32::try_from(server.id()).context("process id out of range")?);
     kill(tgid, Signal::SIGINT).context("failed to stop postgres")?;
     let status = server.wait().context("failed to wait for postgres")?;
     ensure!(status.success(), "postgres did not stop cleanly ({status})");
-    Ok(())
+    copy_directory(&data, &args.directory)
+        .with_context(|| format!("failed to copy the data to {}", args.directory.display()))
+}
+
+/// Memory as a file system that dies with this process: nothing half made stays, and the server's user can reach it,
+/// which need not be so for the cache.
+fn private_memory() -> anyhow::Result<PathBuf> {
+    unshare(CloneFlags::CLONE_NEWNS).context("failed to make a mount namespace")?;
+    let nothing: Option<&str> = None;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).context("failed to detach mounts")?;
+    let work = PathBuf::from(WORK_DIRECTORY);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), &work, Some("tmpfs"), flags, Some("mode=0755")).context("failed to mount memory")?;
+    Ok(work)
 }
 
 fn as_user(program: &Path, directory: &Path, user: UserIds) -> Command {

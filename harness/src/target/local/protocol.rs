@@ -114,6 +114,11 @@ pub enum Event {
         /// How long until the next try.
         back_off_ms: u64,
     },
+    /// Something is not as it should be, but the cluster can be.
+    Warning {
+        /// What.
+        message: String,
+    },
     /// The cluster cannot be, or is no more.
     Failed {
         /// Why.

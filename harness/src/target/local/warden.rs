@@ -87,7 +87,9 @@ fn prepare(spec: &WardenSpec) -> anyhow::Result<()> {
     };
     make_scratch().with_context(|| format!("failed to make {}", spec.scratch.display()))?;
     for cgroup in &spec.cgroups {
-        spec.hierarchies.create(cgroup)?;
+        if let Some(message) = spec.hierarchies.create(cgroup)? {
+            tell(&Event::Warning { message });
+        }
     }
     for file in &spec.files {
         let make = || -> std::io::Result<()> {
