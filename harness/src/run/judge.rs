@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use gauntlet_detector::diagnosis::Diagnosis;
 
-use super::result::{DetectorResult, FaultRecord, Moments, RESULT_VERSION, RunResult};
+use super::result::{DetectorResult, FaultRecord, Held, Moments, RESULT_VERSION, RunResult};
 use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
 use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::check::{SliSecond, validity};
 use crate::detectors::{DetectorEnd, Received};
-use crate::plan::Plan;
+use crate::plan::{GroundTruth, Plan};
+use crate::score::matching::is_right;
 use crate::score::verdict::judge;
 use crate::score::{RunRecord, score};
 use crate::scenario::model::Arm;
@@ -87,6 +88,7 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         detector: result(own),
         rivals: rivals.into_iter().map(result).collect(),
         validity,
+        truth: measured.plan.truth.clone(),
         moments,
         faults: measured.faults.clone(),
         residue: measured.residue.clone(),
@@ -115,6 +117,7 @@ fn detector_result(
     let diagnoses: Vec<Diagnosis> =
         of_detector.map(|one| Diagnosis { at_ns: one.received_ns, ..one.diagnosis.clone() }).collect();
     let answer = diagnoses.iter().rev().find(|one| one.at_ns <= moments.recovered_ns).cloned();
+    let held = held(&diagnoses, &measured.plan.truth, moments.end_ns);
     let record = RunRecord {
         detector: detector.to_owned(),
         diagnoses,
@@ -130,7 +133,32 @@ fn detector_result(
     };
     let score = score(&record);
     let judgement = judge(&score, validity, &measured.plan.scenario.limits);
-    DetectorResult { score, judgement, answer }
+    DetectorResult { score, judgement, answer, held }
+}
+
+/// Rank 1 over time; a new stretch begins when its entity or mechanism changes.
+fn held(diagnoses: &[Diagnosis], truth: &GroundTruth, end_ns: u64) -> Vec<Held> {
+    let mut stretches: Vec<Held> = Vec::new();
+    let mut open = false;
+    for diagnosis in diagnoses {
+        let first = diagnosis.candidates.first();
+        let text = first.map(|candidate| format!("{}: {}", candidate.entity, candidate.mechanism));
+        if open && let Some(last) = stretches.last_mut() {
+            last.to_ns = diagnosis.at_ns;
+            if Some(&last.text) == text.as_ref() {
+                continue;
+            }
+        }
+        open = text.is_some();
+        if let (Some(text), Some(candidate)) = (text, first) {
+            let right = is_right(candidate, truth);
+            stretches.push(Held { from_ns: diagnosis.at_ns, to_ns: diagnosis.at_ns, text, right });
+        }
+    }
+    if open && let Some(last) = stretches.last_mut() {
+        last.to_ns = end_ns.max(last.to_ns);
+    }
+    stretches
 }
 
 fn injection_fact(fault: &FaultRecord) -> InjectionFact {

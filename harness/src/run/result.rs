@@ -7,6 +7,7 @@ use crate::check::SliSecond;
 use crate::check::validity::Validity;
 use crate::clock::MonotonicNanos;
 use crate::detectors::DetectorEnd;
+use crate::plan::GroundTruth;
 use crate::score::Score;
 use crate::score::verdict::Judgement;
 
@@ -69,6 +70,22 @@ pub struct DetectorResult {
     pub judgement: Judgement,
     /// Its last statement before recovery began.
     pub answer: Option<Diagnosis>,
+    /// What it held at rank 1, and when.
+    pub held: Vec<Held>,
+}
+
+/// What a detector held at rank 1 for a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// From.
+    pub from_ns: MonotonicNanos,
+    /// Until.
+    pub to_ns: MonotonicNanos,
+    /// Entity and mechanism.
+    pub text: String,
+    /// Whether it is in the truth set.
+    pub right: bool,
 }
 
 /// A run, measured and judged.
@@ -91,6 +108,8 @@ pub struct RunResult {
     pub detector: DetectorResult,
     /// The naive rivals, on the same frames.
     pub rivals: Vec<DetectorResult>,
+    /// The truth, with its pods.
+    pub truth: GroundTruth,
     /// Moments.
     pub moments: Moments,
     /// Each fault's story.

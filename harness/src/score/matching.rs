@@ -21,6 +21,12 @@ pub enum Granularity {
     EntityAndMechanism,
 }
 
+/// Whether a candidate is in the truth set: entity and mechanism, or an alias of them.
+#[must_use]
+pub fn is_right(candidate: &Candidate, truth: &GroundTruth) -> bool {
+    truth.causes.iter().any(|cause| names(candidate, cause, truth, Granularity::EntityAndMechanism))
+}
+
 /// Rank of the first right answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
