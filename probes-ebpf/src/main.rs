@@ -10,6 +10,7 @@
 mod dns;
 mod drops;
 mod kernel;
+mod l7;
 mod maps;
 mod packets;
 mod processes;

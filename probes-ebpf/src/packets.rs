@@ -3,10 +3,12 @@
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_tcp_sock};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use gauntlet_abi::conn::{Address, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn};
+use gauntlet_abi::conn::{Address, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn, ROLE_CLIENT};
+use gauntlet_abi::l7::{Direction, on_gap};
 
 use crate::dns;
 use crate::kernel::mapped;
+use crate::l7;
 use crate::maps::CONNS;
 
 /// Hook: cgroup_skb ingress, since 4.10. Runs when a socket is about to receive a packet.
@@ -83,8 +85,35 @@ fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool
     payload_at += news.skip;
     length -= news.skip;
     // SAFETY: `conn` points into a map value, helpers without preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: the same.
     unsafe {
-        let now = bpf_ktime_get_ns();
+        count(ctx, conn, length, egress, now);
+        let to_server = ((*conn).role == ROLE_CLIENT) == egress;
+        let state = &raw mut (*conn).l7;
+        // One branch per direction: the parser is specialised for each.
+        if to_server {
+            if news.missing_bytes > 0 {
+                on_gap(&mut *state, Direction::ToServer, u64::from(news.missing_bytes));
+            }
+            l7::follow(ctx.skb.skb, payload_at, length, state, Direction::ToServer, now);
+        } else {
+            if news.missing_bytes > 0 {
+                on_gap(&mut *state, Direction::ToClient, u64::from(news.missing_bytes));
+            }
+            l7::follow(ctx.skb.skb, payload_at, length, state, Direction::ToClient, now);
+        }
+    }
+}
+
+/// Counts `length` new bytes, and notes the round-trip time.
+///
+/// # Safety
+/// `conn` points into a map value.
+#[inline(always)]
+unsafe fn count(ctx: &SkBuffContext, conn: *mut Conn, length: u32, egress: bool, now: u64) {
+    // SAFETY: as the caller says; the helper returns null or a TCP socket.
+    unsafe {
         (*conn).data_segments += 1;
         if egress {
             (*conn).bytes_sent += u64::from(length);
@@ -102,15 +131,14 @@ fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool
             }
         }
     }
-    let _ = payload_at;
 }
 
 /// What a segment brings that was not seen before.
 struct News {
     /// Bytes at its beginning that were.
     skip: u32,
-    /// Bytes between were never seen.
-    gap: bool,
+    /// Bytes before it that were never seen.
+    missing_bytes: u32,
 }
 
 /// Follows one direction's sequence numbers; `None` for a segment that was seen.
@@ -121,7 +149,7 @@ unsafe fn follow(conn: *mut Conn, sequence: u32, length: u32, egress: bool) -> O
         let known = if egress { CONN_SENT_KNOWN } else { CONN_RECEIVED_KNOWN };
         let end = sequence.wrapping_add(length);
         let expected = if egress { (*conn).sent_end } else { (*conn).received_end };
-        let mut news = News { skip: 0, gap: false };
+        let mut news = News { skip: 0, missing_bytes: 0 };
         if (*conn).flags & known != 0 {
             let seen = expected.wrapping_sub(sequence) as i32;
             if seen > 0 {
@@ -130,7 +158,9 @@ unsafe fn follow(conn: *mut Conn, sequence: u32, length: u32, egress: bool) -> O
                 }
                 news.skip = seen as u32;
             }
-            news.gap = seen < 0;
+            if seen < 0 {
+                news.missing_bytes = seen.unsigned_abs();
+            }
         } else {
             (*conn).flags |= known;
         }

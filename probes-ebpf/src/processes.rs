@@ -74,10 +74,11 @@ pub fn oom_victim(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The innermost known cgroup of the current process.
+/// The innermost known cgroup of the current process; 0 if there is none (an `Option` would leave a register unwritten,
+/// which the verifier refuses).
 #[inline(always)]
-fn known_cgroup() -> Option<u64> {
-    let mut found = None;
+fn known_cgroup() -> u64 {
+    let mut found = 0;
     for level in 1..=CGROUP_LEVELS {
         // SAFETY: a helper without preconditions; 0 below the process's own level.
         let id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
@@ -85,7 +86,7 @@ fn known_cgroup() -> Option<u64> {
             break;
         }
         if CGROUPS.get_ptr(id).is_some() {
-            found = Some(id);
+            found = id;
         }
     }
     found
@@ -93,7 +94,10 @@ fn known_cgroup() -> Option<u64> {
 
 #[inline(always)]
 fn emit(kind: u32, exit_code: u32) {
-    let Some(cgroup_id) = known_cgroup() else { return };
+    let cgroup_id = known_cgroup();
+    if cgroup_id == 0 {
+        return;
+    }
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         count_lost(LOST_EVENTS);
         return;

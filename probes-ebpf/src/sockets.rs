@@ -7,7 +7,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use gauntlet_abi::conn::{
     CONN_COPIED_KNOWN, CONN_PICKED_UP, CONN_SERVED, Conn, RETRANSMIT_COUNTERS, RETRANSMIT_ERRORS, ROLE_CLIENT,
-    ROLE_SERVER, ROLE_UNKNOWN, STATE_CLOSED, STATE_OPEN, STATE_OPENING,
+    ROLE_SERVER, STATE_CLOSED, STATE_OPEN, STATE_OPENING,
 };
 use gauntlet_abi::record::{
     LOST_CONNECTIONS, NETNS_ANY, OFFSET_MISSING, REASON_UNKNOWN, RECORD_SYNACK_RETRANSMIT, RecordKey,
@@ -249,7 +249,11 @@ pub fn socket_read(ctx: BtfTracePointContext) -> i32 {
                 if i32::from(state) != TCP_ESTABLISHED {
                     return 0;
                 }
-                match open(sock, cookie, ROLE_UNKNOWN, STATE_OPEN, CONN_PICKED_UP) {
+                // Nobody saw who opened it; listeners have the lower port almost everywhere.
+                let local: u16 = field(sock, offset!(sock_num));
+                let remote: u16 = field(sock, offset!(sock_dport));
+                let role = if local > u16::from_be(remote) { ROLE_CLIENT } else { ROLE_SERVER };
+                match open(sock, cookie, role, STATE_OPEN, CONN_PICKED_UP) {
                     Some(conn) => conn,
                     None => return 0,
                 }

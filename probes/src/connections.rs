@@ -13,6 +13,7 @@ use gauntlet_abi::conn::{
 use crate::entity::Peer;
 use crate::frame::{EdgeSample, MonotonicNanos, RetransmitCount, SideSample};
 use crate::identity::{Identity, Remote, ip_of};
+use crate::requests;
 
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +28,8 @@ pub(crate) struct EdgeKey {
 #[derive(Debug, Default)]
 pub(crate) struct Edges {
     sides: BTreeMap<EdgeKey, (Option<Side>, Option<Side>)>,
+    /// Requests that were not timed.
+    pub(crate) untimed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +142,7 @@ impl Connections {
                 known.is_client = pass;
                 name(known, conn, identity, &twins, &dialled, translations);
                 if let Some(key) = &known.key {
+                    edges.untimed += requests::untimed(&known.last.l7, &conn.l7);
                     if pass {
                         dialled.entry((ip_of(conn.local), conn.local_port)).or_default().push(key.clone());
                         add(edges.client(key.clone()), &known.last, conn, now_ns);
@@ -176,6 +180,7 @@ fn is_client(conn: &Conn) -> bool {
     match conn.role {
         ROLE_CLIENT => true,
         ROLE_SERVER => false,
+        // A kernel program of another build; read as it would have decided.
         _ => conn.local_port > conn.remote_port,
     }
 }
@@ -256,6 +261,7 @@ fn name(
 fn add(side: &mut Side, last: &Conn, conn: &Conn, now_ns: MonotonicNanos) {
     add_states(&mut side.sample, last, conn, now_ns);
     add_retransmits(&mut side.sample, last, conn);
+    requests::add(&mut side.sample, &last.l7, &conn.l7, conn.state == STATE_CLOSED, now_ns);
     let sample = &mut side.sample;
     sample.bytes_sent += conn.bytes_sent.saturating_sub(last.bytes_sent);
     sample.bytes_received += conn.bytes_received.saturating_sub(last.bytes_received);

@@ -10,6 +10,7 @@ mod symbols;
 mod load;
 mod read;
 mod identity;
+mod requests;
 mod connections;
 mod translation;
 mod records;
@@ -26,7 +27,7 @@ use gauntlet_abi::record::{LOST_CONNECTIONS, LOST_EVENTS, LOST_RECORDS};
 use crate::capability::{Capability, ProgramCost};
 use crate::connections::{Connections, Edges};
 use crate::entity::InventoryLine;
-use crate::frame::{Frame, LossSample, MonotonicNanos, NodeSample, PodSample};
+use crate::frame::{Frame, LossSample, MonotonicNanos, NodeSample, PodSample, Protocol};
 use crate::identity::Identity;
 pub use crate::kernel_types::KernelTypesError;
 use crate::load::Loaded;
@@ -131,11 +132,12 @@ impl Probes {
         self.tables.delete_records(&idle);
         self.tables.delete_queries(&overdue);
 
+        let untimed = edges.untimed;
         frame.edges = edges.into_samples();
         (frame.drops, frame.resets, frame.dns) = (drops, resets, dns);
         frame.events = self.processes.events(&self.snapshot.events);
         self.tick_usage(&mut frame);
-        frame.loss = self.tick_loss(&frame);
+        frame.loss = self.tick_loss(&frame, untimed);
         Ok(frame)
     }
 
@@ -180,7 +182,7 @@ impl Probes {
         }
     }
 
-    fn tick_loss(&mut self, frame: &Frame) -> LossSample {
+    fn tick_loss(&mut self, frame: &Frame, untimed: u64) -> LossSample {
         let total = |counter: u32| self.snapshot.lost[counter as usize];
         let now = LossSample {
             connections: total(LOST_CONNECTIONS),
@@ -190,13 +192,14 @@ impl Probes {
             untimed: 0,
         };
         let sides = frame.edges.iter().flat_map(|edge| edge.client.iter().chain(&edge.server));
-        let unparsed = sides.flat_map(|side| &side.l7).map(|sample| u64::from(sample.unparsed)).sum();
+        let samples = sides.flat_map(|side| &side.l7).filter(|sample| sample.protocol != Protocol::Encrypted);
+        let unparsed = samples.map(|sample| u64::from(sample.unparsed)).sum();
         let loss = LossSample {
             connections: now.connections - self.last_lost.connections,
             records: now.records - self.last_lost.records,
             events: now.events - self.last_lost.events,
             unparsed,
-            untimed: 0,
+            untimed,
         };
         self.last_lost = now;
         loss

@@ -163,7 +163,8 @@ fn attach_cgroup(ebpf: &mut Ebpf, root: Option<&Path>, hook: &Hook, kind: Cgroup
     };
     let attached = find::<CgroupSkb>(ebpf, hook.program).and_then(|program| {
         program.load()?;
-        program.attach(cgroup, kind, CgroupAttachMode::AllowMultiple)
+        // As a link, which always leaves others in place; the kernel refuses the flag that would say so.
+        program.attach(cgroup, kind, CgroupAttachMode::Single)
     });
     match attached {
         Ok(_) => HookState::Attached { via: "cgroup_skb" },

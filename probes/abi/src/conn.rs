@@ -4,15 +4,15 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::l7::L7State;
+
 /// An IPv6 address, or an IPv4 address mapped into one, as the bytes on the wire.
 pub type Address = [u8; 16];
 
 /// Capacity of the table of connections.
 pub const CONNECTIONS_MAX: u32 = 8192;
 
-/// Who opened the connection: not known yet.
-pub const ROLE_UNKNOWN: u8 = 0;
-/// This socket opened the connection.
+/// This socket opened the connection (picked up in the middle: its port is the higher one).
 pub const ROLE_CLIENT: u8 = 1;
 /// This socket was accepted from a listener.
 pub const ROLE_SERVER: u8 = 2;
@@ -102,6 +102,8 @@ pub struct Conn {
     pub other_retransmit_error: i32,
     /// Zero.
     pub reserved_tail: u32,
+    /// Requests and answers.
+    pub l7: L7State,
 }
 
 const _: () = assert!(size_of::<Conn>() % 8 == 0);

@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod conn;
+pub mod l7;
 pub mod record;
 
 /// Buckets of a latency histogram: four to the octave, of microseconds, up to about 2^23 µs (8.4 s) and one above.
