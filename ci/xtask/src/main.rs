@@ -1,2 +1,25 @@
-//! x
-fn main(){}
+//! Build tasks of this repository: `cargo xtask --help`. Nothing that ships is here.
+
+mod bpf;
+
+use clap::{Parser, Subcommand};
+
+/// Build tasks of this repository.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the kernel programs into probes/bpf, with a digest of their sources.
+    Bpf(bpf::BpfArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Bpf(arguments) => bpf::run(&arguments),
+    }
+}

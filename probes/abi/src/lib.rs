@@ -3,7 +3,9 @@
 //! Knows neither std nor what any of it means.
 #![cfg_attr(not(test), no_std)]
 
+pub mod conn;
 pub mod l7;
+pub mod record;
 
 /// Buckets of a latency histogram: four to the octave, of microseconds, up to about 2^23 µs (8.4 s) and one above.
 pub const LATENCY_BUCKETS: usize = 96;

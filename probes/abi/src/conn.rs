@@ -1,0 +1,110 @@
+//! The kernel's table of TCP connections: one value per socket, counters that only grow.
+//!
+//! Does not say to whom a connection belongs; user space attributes it by network namespace and address.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::l7::L7State;
+
+/// An IPv6 address, or an IPv4 address mapped into one, as the bytes on the wire.
+pub type Address = [u8; 16];
+
+/// Capacity of the table of connections.
+pub const CONNECTIONS_MAX: u32 = 8192;
+
+/// This socket opened the connection (picked up in the middle: its port is the higher one).
+pub const ROLE_CLIENT: u8 = 1;
+/// This socket was accepted from a listener.
+pub const ROLE_SERVER: u8 = 2;
+
+/// The entry is being filled; readers skip it.
+pub const STATE_NEW: u8 = 0;
+/// The handshake is under way.
+pub const STATE_OPENING: u8 = 1;
+/// The connection is open.
+pub const STATE_OPEN: u8 = 2;
+/// The connection is closed; nothing is added any more save late packets.
+pub const STATE_CLOSED: u8 = 3;
+
+/// The socket existed before the probes: its opening was not seen.
+pub const CONN_PICKED_UP: u32 = 1;
+/// A process has read from or written to the socket.
+pub const CONN_SERVED: u32 = 1 << 1;
+/// [`Conn::sent_end`] is valid.
+pub const CONN_SENT_KNOWN: u32 = 1 << 2;
+/// [`Conn::received_end`] is valid.
+pub const CONN_RECEIVED_KNOWN: u32 = 1 << 3;
+/// [`Conn::copied_end`] is valid.
+pub const CONN_COPIED_KNOWN: u32 = 1 << 4;
+
+/// Results of retransmissions that have a counter of their own; anything else is counted after them.
+pub const RETRANSMIT_ERRORS: [i32; 4] = [0, -1, -16, 1];
+/// Counters of retransmissions per phase.
+pub const RETRANSMIT_COUNTERS: usize = RETRANSMIT_ERRORS.len() + 1;
+
+/// What is known of one TCP socket.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Conn {
+    /// When it was first seen.
+    pub created_ns: u64,
+    /// When it opened; 0 if it has not.
+    pub opened_ns: u64,
+    /// When it closed; 0 if it has not.
+    pub closed_ns: u64,
+    /// Payload bytes sent, retransmissions excluded.
+    pub bytes_sent: u64,
+    /// Payload bytes received, retransmissions excluded.
+    pub bytes_received: u64,
+    /// Since when received data has waited without any read; 0 if none waits.
+    pub unread_since_ns: u64,
+    /// The kernel's cookie of its network namespace; 0 where the kernel has none.
+    pub netns_cookie: u64,
+    /// Inode of its network namespace.
+    pub netns: u32,
+    /// `CONN_…` bits.
+    pub flags: u32,
+    /// Address of this end.
+    pub local: Address,
+    /// Address of the other end, as this end knows it.
+    pub remote: Address,
+    /// Port of this end; 0 while the kernel has not chosen one.
+    pub local_port: u16,
+    /// Port of the other end.
+    pub remote_port: u16,
+    /// `ROLE_…`.
+    pub role: u8,
+    /// `STATE_…`.
+    pub state: u8,
+    /// Zero.
+    pub reserved: u16,
+    /// Positive errno with which it ended, 0 if with none.
+    pub close_error: i32,
+    /// The last positive errno that was reported while it lived on.
+    pub soft_error: i32,
+    /// How many errors were reported while it lived on.
+    pub soft_error_count: u32,
+    /// Smoothed round-trip time at the last data segment, microseconds; 0 if unknown.
+    pub srtt_us: u32,
+    /// Sequence number after the last payload byte sent.
+    pub sent_end: u32,
+    /// Sequence number after the last payload byte received.
+    pub received_end: u32,
+    /// Sequence number up to which the process has read.
+    pub copied_end: u32,
+    /// Data segments, both ways, retransmissions excluded.
+    pub data_segments: u32,
+    /// Retransmissions during the handshake, by [`RETRANSMIT_ERRORS`], then others.
+    pub handshake_retransmits: [u32; RETRANSMIT_COUNTERS],
+    /// Retransmissions on the open connection, by [`RETRANSMIT_ERRORS`], then others.
+    pub data_retransmits: [u32; RETRANSMIT_COUNTERS],
+    /// The last result that has no counter of its own.
+    pub other_retransmit_error: i32,
+    /// Zero.
+    pub reserved_tail: u32,
+    /// Requests and answers.
+    pub l7: L7State,
+}
+
+const _: () = assert!(size_of::<Conn>() % 8 == 0);
+const _: () = assert!(align_of::<Conn>() == 8);
