@@ -180,12 +180,26 @@ impl EdgeView<'_> {
         self.now.value.best().map_or(0, |flow| flow.responses)
     }
 
+    /// Answers come as they should and nothing fails any more, in the latest ticks.
+    #[must_use]
+    pub fn healed(&self) -> bool {
+        let latest = self.memory.track.since(HEALED_SECONDS);
+        let answers = latest.value.best().map_or(0, |flow| flow.responses);
+        let failed = latest.value.best().map_or(0, crate::signal::Flow::failed_connects) + latest.value.dropped;
+        answers > 0 && failed == 0 && f64::from(answers) >= HEALED_SHARE * self.expected_rate * latest.seconds
+    }
+
     /// Enough was seen, and enough is expected in the current window, to miss it.
     #[must_use]
     pub fn judgeable(&self) -> bool {
         self.norm.learned() && self.expected_rate * self.now.seconds >= EXPECTED_MIN
     }
 }
+
+/// Seconds without failure after which an edge has healed: three ticks, in which whoever is blocked tries again.
+const HEALED_SECONDS: f64 = 0.6;
+/// Share of the expected answers that a healed edge gives at least.
+const HEALED_SHARE: f64 = 0.4;
 
 /// Answers expected in a window without which their absence is no evidence: five missing is rarer than 1 in 100.
 pub const EXPECTED_MIN: f64 = 5.0;

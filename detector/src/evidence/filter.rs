@@ -44,6 +44,7 @@ pub fn blocked(edge: &EdgeView<'_>) -> bool {
         trouble.seconds >= PROGRESS_SECONDS_MIN
             && trouble.vain >= VAIN_MIN
             && trouble.progress(edge.expected_rate) <= BLOCKED_PROGRESS_MAX
+            && !edge.healed()
     })
 }
 
@@ -109,6 +110,9 @@ fn takes_all(scene: &Scene<'_>, flow: &DropFlow) -> bool {
         DropClass::Link => (LINK_PROGRESS_MAX, false),
         DropClass::Queue | DropClass::Route | DropClass::TooBig | DropClass::Noise => return false,
     };
+    if edges_of(scene, flow).any(|edge| scene.edges[edge].healed()) {
+        return false;
+    }
     let troubles: Vec<(Trouble, f64)> = edges_of(scene, flow)
         .filter_map(|edge| scene.edges[edge].trouble.map(|trouble| (trouble, scene.edges[edge].expected_rate)))
         .filter(|(trouble, _)| trouble.seconds >= PROGRESS_SECONDS_MIN)

@@ -11,7 +11,8 @@ use crate::anomaly::rate::surprise_above;
 use crate::commonality::{Explanation, Observation, explain};
 use crate::diagnosis::Mechanism;
 use crate::scene::{EdgeIx, EdgeView, Scene};
-use crate::signal::Flow;
+use crate::signal::{EdgeFlow, Flow};
+use crate::window::Timed;
 
 /// Surprise (powers of ten) at an edge's retransmissions from which it counts as lossy: one in a thousand windows.
 const EDGE_SURPRISE_MIN: f64 = 3.0;
@@ -50,6 +51,9 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         let mut seconds = 0.0;
         for tick in edge.recent() {
             seconds += tick.seconds;
+            if !flows(tick) {
+                continue;
+            }
             loss.count += tick.value.retransmits();
             loss.queue += tick.value.sides().map(|flow: &Flow| flow.queue_retransmits).sum::<u32>();
         }
@@ -113,10 +117,15 @@ fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Loss
     })
 }
 
+/// Answers came in this very tick: what is lost beside them is a share, and no blockade before or after.
+fn flows(tick: &Timed<EdgeFlow>) -> bool {
+    tick.value.best().is_some_and(|flow| flow.responses > 0)
+}
+
 fn spread_ticks(scene: &Scene<'_>, edges: &[EdgeIx]) -> usize {
     let mut ticks: Vec<MonotonicNanos> = Vec::new();
     for &edge in edges {
-        ticks.extend(scene.edges[edge].recent().filter(|tick| tick.value.retransmits() + tick.value.dropped > 0).map(|tick| tick.at_ns));
+        ticks.extend(scene.edges[edge].recent().filter(|tick| flows(tick) && tick.value.retransmits() + tick.value.dropped > 0).map(|tick| tick.at_ns));
     }
     ticks.sort_unstable();
     ticks.dedup();

@@ -20,8 +20,14 @@ use crate::topology::ServiceIx;
 const REFUSED_MIN: u32 = 3;
 /// Doubt that each further refusal leaves.
 const REFUSAL_DOUBT: f64 = 0.6;
-/// Seconds after a process ended within which trouble at its pod is its doing, if the pod answers again meanwhile.
-const CRASH_ECHO_SECONDS: f64 = 3.0;
+/// Seconds after a process ended within which it is still news: one restart with the pools of all callers refilled.
+const CRASH_ECHO_SECONDS: f64 = 2.5;
+/// When processes of a pod end again and again: this times the last interval, in which the next end is awaited.
+const CRASH_LOOP_FACTOR: f64 = 1.4;
+/// Seconds that a next end is awaited at most.
+const CRASH_LOOP_SECONDS_MAX: f64 = 10.0;
+/// Seconds between two ends that are two, and not the processes of one pod ending together.
+const CRASH_APART_SECONDS: f64 = 1.0;
 /// Unreachable connections or packets without a route, without which nothing is said.
 const UNREACHABLE_MIN: u32 = 3;
 
@@ -82,10 +88,12 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
         let ends = abnormal_ends(scene, pod);
         let (Some(first), Some(last)) = (ends.first(), ends.last()) else { continue };
         let met = reception(scene, pod);
-        let fresh = (scene.now_ns.saturating_sub(last.0)) as f64 / 1e9 <= CRASH_ECHO_SECONDS;
+        let interval = ends.iter().rev().map(|end| (last.0 - end.0) as f64 / 1e9).find(|&apart| apart >= CRASH_APART_SECONDS);
+        let echo = interval.map_or(CRASH_ECHO_SECONDS, |interval| (CRASH_LOOP_FACTOR * interval).min(CRASH_LOOP_SECONDS_MAX));
+        let fresh = (scene.now_ns.saturating_sub(last.0)) as f64 / 1e9 <= echo;
         let gone = met.refused >= 1 && met.answers <= met.vain + met.refused;
         let noticed = met.refused + met.broken + met.vain >= 1 || no_socket_resets(scene, pod).count > 0;
-        if gone || (fresh && noticed) {
+        if gone || (fresh && (noticed || interval.is_some())) {
             let oom = ends.iter().any(|(_, kind)| *kind == ProcessEventKind::OomKilled);
             crashed.insert(pod, (first.0, oom, ends.len() as u32));
         }
@@ -145,10 +153,11 @@ fn no_socket_resets(scene: &Scene<'_>, pod: PodIx) -> NoSocket {
 fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
     let mut refusing: BTreeMap<PodIx, (u32, NoSocket)> = BTreeMap::new();
     for edge in &scene.edges {
-        let refused = edge.now.value.best().map_or(0, |flow| flow.refused);
+        let refused = if edge.healed() { 0 } else { edge.now.value.best().map_or(0, |flow| flow.refused) };
+        let known = edge.norm.busy_cells > 0 || edge.answers() > 0;
         for &pod in edge.callee.pods() {
             let resets = no_socket_resets(scene, pod);
-            if refused > 0 && resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
+            if known && refused > 0 && resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
                 refusing.entry(pod).or_insert((0, resets)).0 += refused;
             }
         }

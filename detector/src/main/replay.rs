@@ -1,0 +1,36 @@
+//! Judges a recording: same frames, same statements.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context as _;
+use gauntlet_probes::recording::{Record, RecordingError, RecordingReader};
+
+use crate::Voices;
+use crate::speaker::Speaker;
+
+/// Reads all of `recording`. One that ends within a record is judged as far as it goes.
+pub(crate) fn run(recording: &Path, voices: Voices) -> anyhow::Result<()> {
+    let name = || format!("failed to read {}", recording.display());
+    let reader = RecordingReader::new(File::open(recording).with_context(name)?).with_context(name)?;
+    let mut speaker = Speaker::new(voices);
+    let mut said_ready = false;
+    for record in reader {
+        match record {
+            Ok(Record::Inventory(line)) => speaker.apply(&line),
+            Ok(Record::Frame(frame)) => {
+                if !said_ready {
+                    speaker.ready(Vec::new())?;
+                    said_ready = true;
+                }
+                speaker.frame(&frame)?;
+            }
+            Err(error @ RecordingError::Truncated) => {
+                eprintln!("gauntlet-detector: {error}; all before that was judged");
+                break;
+            }
+            Err(error) => return Err(error).with_context(name),
+        }
+    }
+    speaker.finish(Vec::new())
+}

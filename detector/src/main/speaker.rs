@@ -1,0 +1,85 @@
+//! Feeds frames to the judge, prints what it says, and keeps the accounts for the last line.
+
+use std::io::{self, Write as _};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION, ProgramCost, Summary};
+use gauntlet_detector::pipeline::{Config, NAME, Pipeline};
+use gauntlet_probes::entity::InventoryLine;
+use gauntlet_probes::frame::Frame;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
+use crate::Voices;
+
+/// Name and version, as said in the first line.
+pub(crate) const SPEAKER: &str = concat!("gauntlet-detector ", env!("CARGO_PKG_VERSION"));
+
+/// See the module.
+pub(crate) struct Speaker {
+    pipeline: Pipeline,
+    voices: Voices,
+    summary: Summary,
+    last_seq: Option<u64>,
+    begun: Instant,
+}
+
+impl Speaker {
+    pub(crate) fn new(voices: Voices) -> Self {
+        Self {
+            pipeline: Pipeline::new(Config::default()),
+            voices,
+            summary: Summary::default(),
+            last_seq: None,
+            begun: Instant::now(),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, line: &InventoryLine) {
+        self.pipeline.apply(line);
+    }
+
+    pub(crate) fn ready(&self, degraded: Vec<String>) -> anyhow::Result<()> {
+        say(&DetectorLine::Ready { version: PROTOCOL_VERSION, detector: SPEAKER.to_owned(), degraded })
+    }
+
+    /// Judges a frame and says what there is to say.
+    pub(crate) fn frame(&mut self, frame: &Frame) -> anyhow::Result<()> {
+        let missed = self.last_seq.map_or(0, |last| frame.seq.saturating_sub(last + 1));
+        self.last_seq = Some(frame.seq);
+        self.summary.frames += 1;
+        self.summary.frames_missed += missed;
+        self.summary.lost += frame.loss.connections + frame.loss.records + frame.loss.events;
+        self.summary.unparsed += frame.loss.unparsed;
+        let diagnoses = match self.voices {
+            Voices::Ours => self.pipeline.step(frame).into_iter().collect(),
+            Voices::OursAndRivals => self.pipeline.step_with_rivals(frame),
+        };
+        debug_assert!(diagnoses.first().is_none_or(|diagnosis| self.voices == Voices::OursAndRivals || diagnosis.detector == NAME));
+        diagnoses.into_iter().try_for_each(|diagnosis| say(&DetectorLine::Diagnosis(diagnosis)))
+    }
+
+    /// Counts ticks that passed while a look took too long.
+    pub(crate) fn missed(&mut self, ticks: u64) {
+        self.summary.frames_missed += ticks;
+    }
+
+    /// The last line.
+    pub(crate) fn finish(mut self, programs: Vec<ProgramCost>) -> anyhow::Result<()> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).context("failed to read the usage of this process")?;
+        let cpu_ns = (usage.user_time() + usage.system_time()).num_nanoseconds();
+        self.summary.cpu_ns = u64::try_from(cpu_ns).unwrap_or(0);
+        self.summary.wall_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.summary.rss_bytes_max = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
+        self.summary.lost += self.pipeline.edges_refused();
+        self.summary.programs = programs;
+        say(&DetectorLine::Summary(self.summary))
+    }
+}
+
+fn say(line: &DetectorLine) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    serde_json::to_writer(&mut output, line).context("failed to write a line")?;
+    output.write_all(b"\n").and_then(|()| output.flush()).context("failed to write a line")
+}
