@@ -97,7 +97,11 @@ impl Stream {
             return None;
         }
         let available = kept + take;
-        Some(if available > WINDOW_BYTES { WINDOW_BYTES } else { available })
+        Some(if available > WINDOW_BYTES {
+            WINDOW_BYTES
+        } else {
+            available
+        })
     }
 
     /// Books what became of the window.
@@ -105,6 +109,8 @@ impl Stream {
     pub(super) fn settle(&mut self, cursor: &mut Cursor, available: u32, token: Token) {
         match token {
             Token::Consumed(size) => {
+                // The kept bytes are no longer in the segment, so a token takes all of them.
+                debug_assert!(size >= u32::from(self.kept) && size <= available);
                 cursor.offset += size.saturating_sub(u32::from(self.kept));
                 self.kept = 0;
                 self.pass_over(cursor);
@@ -227,7 +233,11 @@ impl Stream {
     pub(super) fn length_line(&self, available: u32) -> LengthLine {
         let feed = self.line_feed();
         if feed >= available {
-            return if available < WINDOW_BYTES { LengthLine::Incomplete } else { LengthLine::Invalid };
+            return if available < WINDOW_BYTES {
+                LengthLine::Incomplete
+            } else {
+                LengthLine::Invalid
+            };
         }
         if !(3..=10).contains(&feed) || self.byte_at(feed - 1) != b'\r' {
             return LengthLine::Invalid;
