@@ -5,7 +5,7 @@
 
 pub mod trial;
 
-use gauntlet_probes::capability::{Capability, Status};
+use gauntlet_probes::capability::{Capability, HookState};
 use gauntlet_probes::{Options, Probes};
 use serde::Serialize;
 
@@ -87,13 +87,14 @@ fn hooks() -> Vec<Finding> {
 }
 
 fn hook_finding(capability: &Capability) -> Finding {
-    let (health, detail) = match &capability.status {
-        Status::Attached { via } => (Health::Works, format!("via {via}")),
-        Status::Degraded { how } => (Health::Degraded, how.clone()),
-        Status::Missing { why } => (Health::Missing, why.clone()),
+    let (health, detail) = match &capability.state {
+        HookState::Attached { via } => (Health::Works, format!("{} via {via}", capability.program)),
+        HookState::Degraded { how } => (Health::Degraded, how.clone()),
+        HookState::Missing { why } if capability.essential => (Health::Fatal, why.clone()),
+        HookState::Missing { why } => (Health::Missing, why.clone()),
     };
-    let advice = if health == Health::Works { String::new() } else { capability.cost.to_string() };
-    Finding { name: capability.hook.to_string(), health, detail, advice }
+    let advice = if health == Health::Works { String::new() } else { format!("not seen: {}", capability.absence_costs) };
+    Finding { name: capability.hook.to_owned(), health, detail, advice }
 }
 
 /// An error and its causes on one line.

@@ -7,7 +7,8 @@ use gauntlet_probes::entity::ServiceName;
 use crate::fault::control::{ClusterControl, ControlFuture};
 use crate::target::Dial;
 use crate::target::local::LocalCluster;
-use crate::workload::{Load, WorkloadHandle};
+use crate::workload::WorkloadHandle;
+use crate::workload::spec::Load;
 
 /// What faults may do beyond a pod's own kernel objects.
 #[derive(Debug)]

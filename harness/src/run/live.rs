@@ -16,7 +16,7 @@ use super::judge::{Measured, judge_run};
 use super::recorder::Recorder;
 use super::result::RunResult;
 use super::{DetectorProgram, RunError, RunOrder};
-use crate::check::SliSecond;
+use crate::check::sli::SliSecond;
 use crate::clock::monotonic_ns;
 use crate::detectors::{DetectorCommand, DetectorEnd, DetectorError, DetectorProcess, Received};
 use crate::doctor::error_chain;
@@ -30,7 +30,9 @@ use crate::target::local::{LocalCluster, UpOptions};
 use crate::target::namespace::tokio_runtime_in_netns;
 use crate::target::{Dial, NetnsFd};
 use crate::timeline::{Cancel, Observed, Timeline};
-use crate::workload::{Load, LoadSpec, Profile, RateStep, SecondSample, Workload, WorkloadHandle};
+use crate::workload::SecondSample;
+use crate::workload::spec::{Load, LoadSpec, Profile, RateStep};
+use crate::workload::{Workload, WorkloadHandle};
 
 /// Prefix of the names of our cgroups.
 const OWN_PREFIX: &str = "gauntlet-";

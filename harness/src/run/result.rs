@@ -3,7 +3,7 @@
 use gauntlet_detector::diagnosis::Diagnosis;
 use serde::{Deserialize, Serialize};
 
-use crate::check::SliSecond;
+use crate::check::sli::SliSecond;
 use crate::check::validity::Validity;
 use crate::clock::MonotonicNanos;
 use crate::detectors::DetectorEnd;
