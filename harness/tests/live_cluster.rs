@@ -240,8 +240,40 @@ fn processes_are_confined() {
             quota.starts_with("30000"),
             "300 thousandths of a core in a period of 100 ms: {quota}"
         );
+        let node = &cluster.nodes()[0].cgroup.cpu;
+        let quota =
+            fs::read_to_string(node.join("cpu.cfs_quota_us")).or_else(|_| fs::read_to_string(node.join("cpu.max")));
+        let expected_us = u64::from(UpOptions::default().node_millicores) * 20;
+        assert!(
+            quota.unwrap().starts_with(&expected_us.to_string()),
+            "a period of 20 ms"
+        );
+        assert_eq!(cluster.warnings(), Vec::<String>::new());
         let output = command_in_pod(cache, "cat").arg("/proc/self/cgroup").output().unwrap();
         assert!(String::from_utf8_lossy(&output.stdout).contains(&format!("0::{}", cache.cgroup.relative)));
+    });
+}
+
+#[test]
+fn frozen_stopped_and_starved_pods_do_not_keep_a_cluster_up() {
+    with_cluster("frozen", STORES, async |cluster| {
+        let [frozen, stopped, starved] = ["cache-0", "cache-1", "cache-2"].map(|name| pod(cluster, name));
+        let write_one = |directory: &Path, v1: (&str, &str), v2: (&str, &str)| {
+            let (file, value) = if directory.join(v1.0).exists() { v1 } else { v2 };
+            fs::write(directory.join(file), value).unwrap();
+        };
+        write_one(
+            &frozen.cgroup.freezer,
+            ("freezer.state", "FROZEN"),
+            ("cgroup.freeze", "1"),
+        );
+        write_one(
+            &starved.cgroup.cpu,
+            ("cpu.cfs_quota_us", "1000"),
+            ("cpu.max", "1000 100000"),
+        );
+        let stopped = nix::unistd::Pid::from_raw(cluster.pod_tgids(&stopped.name)[0]);
+        nix::sys::signal::kill(stopped, nix::sys::signal::Signal::SIGSTOP).unwrap();
     });
 }
 

@@ -39,7 +39,7 @@ use self::keeper::Keeper;
 use self::layout::{Layout, TargetPorts};
 use self::network::{Namespaces, NetworkError};
 use self::owner::{OwnerRecord, PREFIX};
-use self::pods::{Kitchen, Template};
+use self::pods::{Provisions, Template};
 use self::postgres::TemplateError;
 use self::protocol::WardenSpec;
 use self::ready::ReadyError;
@@ -126,14 +126,14 @@ impl LocalCluster {
         })
         .await?;
         let scratch = options.scratch.join(&cluster);
-        let kitchen = Kitchen {
+        let provisions = Provisions {
             tools: &tools,
             app_binary: &options.app_binary,
             scratch: &scratch,
             hierarchies: &hierarchies,
             templates: &templates,
         };
-        let spec = warden_spec(app, app_name, options, &layout, &namespaces, &kitchen)?;
+        let spec = warden_spec(app, app_name, options, &layout, &namespaces, &provisions)?;
         let mut keeper = Keeper::start(&options.app_binary, &spec, &namespaces.pods)?;
         progress("connecting nodes and pods");
         network::connect(&layout, &namespaces).await?;
@@ -223,7 +223,7 @@ impl LocalCluster {
     /// The last lines that a pod's processes wrote.
     #[must_use]
     pub fn pod_log(&self, pod: &PodName) -> String {
-        ready::tail(&Kitchen::log(&self.scratch, pod.as_str()))
+        ready::tail(&Provisions::log(&self.scratch, pod.as_str()))
     }
 
     /// Starts and ends of the pods' main processes so far.
@@ -275,7 +275,7 @@ impl LocalCluster {
     async fn wait_ready(&self, patience: Duration) -> Result<(), ReadyError> {
         let waits = self.pods.iter().zip(&self.layout.pods).map(|(handle, plan)| {
             let (handle, kind, news) = (handle.clone(), plan.kind, self.keeper.news_of(&plan.name));
-            let log = Kitchen::log(&self.scratch, handle.name.as_str());
+            let log = Provisions::log(&self.scratch, handle.name.as_str());
             tokio::task::spawn_blocking(move || ready::wait(&handle, kind, patience, &news, &log))
         });
         for wait in waits.collect::<Vec<_>>() {
@@ -312,19 +312,19 @@ fn warden_spec(
     options: &UpOptions,
     layout: &Layout,
     namespaces: &Namespaces,
-    kitchen: &Kitchen<'_>,
+    provisions: &Provisions<'_>,
 ) -> Result<WardenSpec, UpError> {
     let processes = layout.pods.iter().zip(&namespaces.pods);
     Ok(WardenSpec {
         cluster: layout.cluster.clone(),
-        scratch: kitchen.scratch.to_owned(),
+        scratch: provisions.scratch.to_owned(),
         owner_record: OwnerRecord::path(&layout.cluster),
-        hierarchies: kitchen.hierarchies.clone(),
+        hierarchies: provisions.hierarchies.clone(),
         cgroups: cgroup_plans(layout, options.node_millicores),
-        files: kitchen.files(app, app_name, layout)?,
-        copies: kitchen.copies(layout),
+        files: provisions.files(app, app_name, layout)?,
+        copies: provisions.copies(layout),
         pods: processes
-            .map(|(pod, netns)| kitchen.process(layout, pod, netns))
+            .map(|(pod, netns)| provisions.process(layout, pod, netns))
             .collect(),
     })
 }

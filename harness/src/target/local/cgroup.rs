@@ -162,13 +162,20 @@ impl Hierarchies {
         }
     }
 
+    /// Thaws and kills everything in the cluster's cgroup, so that nothing keeps it from dying soon.
+    pub fn release(&self, cluster: &str) {
+        for root in self.roots() {
+            release(&root.join(cluster));
+        }
+    }
+
     /// Kills what is in the cluster's cgroup and removes it from every hierarchy; waits for the kernel up to `patience`.
     pub fn remove(&self, cluster: &str, patience: Duration) -> Result<(), CgroupError> {
         let deadline = Instant::now() + patience;
         loop {
             let mut last = Ok(());
             for root in self.roots() {
-                let top = root.join(cluster.trim_start_matches('/'));
+                let top = root.join(cluster);
                 release(&top);
                 if let Err(error) = remove_tree(&top) {
                     last = Err(error);
@@ -202,9 +209,7 @@ impl Hierarchies {
     pub fn members(&self, cluster: &str) -> Vec<i32> {
         let mut members = Vec::new();
         for root in self.roots() {
-            walk(&root.join(cluster.trim_start_matches('/')), &mut |directory| {
-                members.extend(tgids(directory))
-            });
+            walk(&root.join(cluster), &mut |directory| members.extend(tgids(directory)));
         }
         members.sort_unstable();
         members.dedup();

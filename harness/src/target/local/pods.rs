@@ -23,7 +23,7 @@ pub struct Template {
 
 /// What command lines are made of.
 #[derive(Debug)]
-pub struct Kitchen<'a> {
+pub struct Provisions<'a> {
     /// Programs of the machine.
     pub tools: &'a Tools,
     /// Our own program.
@@ -36,7 +36,7 @@ pub struct Kitchen<'a> {
     pub templates: &'a [Template],
 }
 
-impl Kitchen<'_> {
+impl Provisions<'_> {
     /// Where the application's declaration is.
     #[must_use]
     pub fn app_file(&self) -> PathBuf {

@@ -26,6 +26,8 @@ pub const SYSTEM_USER: &str = "postgres";
 const TEMPLATE_VERSION: u32 = 1;
 /// Exists on every Linux, and nothing in it is needed by the maker, which hides it from itself.
 const WORK_DIRECTORY: &str = "/run";
+/// Where the server's socket is meanwhile.
+const WORK_SOCKETS: &str = "/run/sockets";
 /// How long the server may take to answer for the first time.
 const SERVER_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -194,8 +196,7 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
     let mut file = File::create(&seed).with_context(|| format!("failed to make {}", seed.display()))?;
     io::copy(&mut io::stdin().lock(), &mut file).context("failed to read the schema")?;
     let data = work.join("data");
-    let sockets = work.join("sockets");
-    for directory in [&data, &sockets] {
+    for directory in [data.as_path(), Path::new(WORK_SOCKETS)] {
         fs::create_dir(directory).with_context(|| format!("failed to make {}", directory.display()))?;
         chown(directory, Some(user.uid), Some(user.gid))
             .with_context(|| format!("failed to give away {}", directory.display()))?;
@@ -208,24 +209,21 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
             .args(["--encoding=UTF8", "--locale=C", "--no-instructions", "-D"])
             .arg(&data),
     )?;
-    let mut rules = fs::OpenOptions::new()
-        .append(true)
-        .open(data.join("pg_hba.conf"))
-        .context("failed to open pg_hba.conf")?;
-    writeln!(rules, "host all all 0.0.0.0/0 trust").context("failed to write pg_hba.conf")?;
+    let rules = fs::OpenOptions::new().append(true).open(data.join("pg_hba.conf"));
+    let let_in = rules.and_then(|mut rules| writeln!(rules, "host all all 0.0.0.0/0 trust"));
+    let_in.context("failed to write pg_hba.conf")?;
+    seed_data(&program, &data, &seed)?;
+    copy_directory(&data, &args.directory)
+        .with_context(|| format!("failed to copy the data to {}", args.directory.display()))
+}
+
+/// Starts a server that only we can reach, gives it the schema, and stops it cleanly.
+fn seed_data(program: &impl Fn(&str) -> Command, data: &Path, seed: &Path) -> anyhow::Result<()> {
     let mut server = program("postgres");
-    server
-        .args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "fsync=off",
-            "-c",
-            "dynamic_shared_memory_type=sysv",
-            "-D",
-        ])
-        .arg(&data);
-    server.arg("-k").arg(&sockets).stdout(Stdio::null());
+    for setting in ["listen_addresses=", "fsync=off", "dynamic_shared_memory_type=sysv"] {
+        server.args(["-c", setting]);
+    }
+    server.args(["-k", WORK_SOCKETS, "-D"]).arg(data).stdout(Stdio::null());
     let mut server = server.spawn().context("failed to start postgres")?;
     let psql = || {
         let mut psql = program("psql");
@@ -239,8 +237,8 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
             "-d",
             "postgres",
             "-h",
-        ])
-        .arg(&sockets);
+            WORK_SOCKETS,
+        ]);
         psql
     };
     let begun = Instant::now();
@@ -255,14 +253,13 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    succeed(psql().arg("-f").arg(&seed))?;
+    succeed(psql().arg("-f").arg(seed))?;
     // SIGINT is PostgreSQL's fast shutdown: a checkpoint, and no recovery at the next start.
     let tgid = Pid::from_raw(i32::try_from(server.id()).context("process id out of range")?);
     kill(tgid, Signal::SIGINT).context("failed to stop postgres")?;
     let status = server.wait().context("failed to wait for postgres")?;
     ensure!(status.success(), "postgres did not stop cleanly ({status})");
-    copy_directory(&data, &args.directory)
-        .with_context(|| format!("failed to copy the data to {}", args.directory.display()))
+    Ok(())
 }
 
 /// Memory as a file system that dies with this process: nothing half made stays, and the server's user can reach it,

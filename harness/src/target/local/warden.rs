@@ -72,6 +72,8 @@ fn hold(spec: &WardenSpec, input: &mut impl BufRead) -> anyhow::Result<()> {
     }
     let mut init = start_init(spec, namespaces)?;
     let watched = watch(&mut init);
+    // The frozen do not die, and `wait` would wait for them.
+    spec.hierarchies.release(&spec.cluster);
     // All of the PID namespace dies with its first process; `wait` returns when all are gone.
     let _ = init.kill();
     init.wait().context("failed to wait for init")?;
