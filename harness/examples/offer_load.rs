@@ -36,9 +36,15 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let app = app::load(&args.app)?;
-    let spec = LoadSpec { profile: args.rate.map(|rate| Profile::Constant { rate }), ..LoadSpec::default() };
+    let spec = LoadSpec {
+        profile: args.rate.map(|rate| Profile::Constant { rate }),
+        ..LoadSpec::default()
+    };
     let load = Load::new(&spec, &app.spec)?;
-    let dial = Dial { ip: args.address.ip(), port: args.address.port() };
+    let dial = Dial {
+        ip: args.address.ip(),
+        port: args.address.port(),
+    };
     if args.prefill {
         eprintln!("{:?}", Workload::prefill(dial, &load).await);
     }
