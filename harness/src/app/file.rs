@@ -223,6 +223,7 @@ mod tests {
             .filter(|field| {
                 let ways = [
                     format!("`{field}`"),
+                    format!("`{field}."),
                     format!(".{field}`"),
                     format!("`{field}:"),
                     format!("{{{field}}}"),

@@ -1,4 +1,4 @@
-//! The program that runs inside pods: our own http service.
+//! The program that runs inside pods.
 //!
 //! One subcommand for each job; none of them is for people.
 
