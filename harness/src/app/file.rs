@@ -170,7 +170,10 @@ fn closest_hint(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::app::spec::{ConcurrencySpec, PoolSpec};
 
     #[test]
     fn shipped_apps_are_usable_and_survive_json() {
@@ -199,5 +202,59 @@ mod tests {
             + 1;
         assert!(error.contains("unknown field `maxMemory`"), "{error}");
         assert!(error.contains(&format!("line {line}")), "{error}");
+    }
+
+    #[test]
+    fn the_readme_names_every_field() {
+        let readme = include_str!("../../../scenarios/apps/README.md");
+        let mut app = serde_json::to_value(load("shop").expect("a shipped app").spec).expect("serialisable");
+        // What no shipped app needs to say.
+        app["services"]["web"]["pool"] = serde_json::to_value(PoolSpec::default()).expect("serialisable");
+        app["services"]["web"]["concurrency"] = serde_json::to_value(ConcurrencySpec::default()).expect("serialisable");
+        app["call"] = serde_json::json!({"parallel": 0, "retries": 0, "cpuMillicores": 0, "memoryMib": 0, "port": 0});
+        let mut fields = BTreeSet::new();
+        collect_fields(&app, &mut fields);
+        let names = ["services", "tables", "statements"]
+            .map(|map| names_in(&app, map))
+            .concat();
+        let undocumented: Vec<_> = fields
+            .into_iter()
+            .filter(|field| !names.contains(field))
+            .filter(|field| {
+                let ways = [
+                    format!("`{field}`"),
+                    format!("`{field}."),
+                    format!(".{field}`"),
+                    format!("`{field}:"),
+                    format!("{{{field}}}"),
+                ];
+                !ways.iter().any(|way| readme.contains(way)) && !["min", "max"].contains(&field.as_str())
+            })
+            .collect();
+        assert!(undocumented.is_empty(), "{undocumented:?}");
+    }
+
+    fn collect_fields(value: &serde_json::Value, fields: &mut BTreeSet<String>) {
+        if let Some(object) = value.as_object() {
+            fields.extend(object.keys().cloned());
+            object.values().for_each(|value| collect_fields(value, fields));
+        }
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .for_each(|value| collect_fields(value, fields));
+    }
+
+    /// Keys that authors choose: of services, tables and statements.
+    fn names_in(value: &serde_json::Value, map: &str) -> Vec<String> {
+        let Some(object) = value.as_object() else {
+            return Vec::new();
+        };
+        let inner = object.values().flat_map(|value| names_in(value, map));
+        let own = object.get(map).and_then(serde_json::Value::as_object);
+        inner
+            .chain(own.into_iter().flat_map(|names| names.keys().cloned()))
+            .collect()
     }
 }

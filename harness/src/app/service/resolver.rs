@@ -190,3 +190,66 @@ fn address(name: &str, answer: &Message) -> Result<Ipv4Addr, AskError> {
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::A;
+
+    use super::*;
+
+    /// A name server that ignores the first question and knows one name.
+    async fn serve(socket: UdpSocket, question_count: usize) {
+        let mut buffer = [0; ANSWER_BYTES_MAX];
+        for index in 0..question_count {
+            let (length, asker) = socket.recv_from(&mut buffer).await.expect("a question");
+            let mut answer = Message::from_vec(&buffer[..length]).expect("a message");
+            let name = answer.query().expect("a question").name().clone();
+            answer.set_message_type(MessageType::Response);
+            if name.to_ascii() == "db." {
+                answer.add_answer(Record::from_rdata(name, 5, RData::A(A(Ipv4Addr::new(10, 1, 2, 3)))));
+            } else {
+                answer.set_response_code(ResponseCode::NXDomain);
+            }
+            if index > 0 {
+                socket
+                    .send_to(&answer.to_vec().expect("encodable"), asker)
+                    .await
+                    .expect("sent");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn asks_again_after_silence_keeps_answers_and_believes_a_no() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let resolver = Resolver::dns(socket.local_addr().expect("bound"));
+        let server = tokio::spawn(serve(socket, 3));
+        let started = Instant::now();
+        let expected = SocketAddr::from(([10, 1, 2, 3], 5432));
+        assert_eq!(
+            resolver.resolve("db", 5432).await.expect("the second try is answered"),
+            expected
+        );
+        assert!(started.elapsed() >= TRY_TIMEOUT);
+        // Kept: no question is asked.
+        assert_eq!(resolver.resolve("db", 5432).await.expect("kept"), expected);
+        let error = resolver.resolve("bd", 5432).await.expect_err("no such name");
+        assert!(matches!(error, ResolveError::Absent { .. }), "{error}");
+        server.await.expect("three questions were asked");
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_not_waited_for() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let resolver = Resolver::dns(socket.local_addr().expect("bound"));
+        drop(socket);
+        let started = Instant::now();
+        let error = resolver.resolve("db", 5432).await.expect_err("nobody answers");
+        assert!(
+            matches!(error, ResolveError::NoAnswer { source: Some(_), .. }),
+            "{error}"
+        );
+        assert!(started.elapsed() < TRY_TIMEOUT);
+    }
+}

@@ -2,12 +2,12 @@
 //!
 //! Needs root (PostgreSQL refuses to run as root and is started as its own user) and both servers; says so and passes otherwise.
 
+mod servers;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::Instant;
 
 use gauntlet_harness::app::http_client::HttpConnection;
 use gauntlet_harness::app::service::HttpService;
@@ -18,13 +18,10 @@ use gauntlet_harness::target::Dial;
 use gauntlet_harness::workload::spec::{Load, LoadSpec, Profile};
 use gauntlet_harness::workload::{ErrorKind, Latency, SecondSample, Workload};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid, User, chown};
+use nix::unistd::{Pid, chown};
 use tokio::task::JoinSet;
 
-/// How long a server may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a server may take to end before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+use self::servers::{Server, Tools, free_port, output, pid, wait_for_port};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shop_reads_through_its_cache_and_survives_without_it() {
@@ -164,28 +161,6 @@ struct Stack {
     _scratch: tempfile::TempDir,
 }
 
-/// A server process, ended when dropped.
-struct Server(Child);
-
-impl Drop for Server {
-    /// By its own way of shutting down, so that it reaps its children; killed when that takes too long.
-    fn drop(&mut self) {
-        let asked = Instant::now();
-        for signal in [Signal::SIGCONT, Signal::SIGINT] {
-            // Already gone is as good.
-            let _ = kill(pid(&self.0), signal);
-        }
-        while asked.elapsed() < STOP_TIMEOUT {
-            if matches!(self.0.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Stack {
     /// Starts all of an app's servers and services; none, with the reason printed, when this machine cannot.
     async fn start(name: &str) -> Option<Self> {
@@ -313,144 +288,6 @@ impl Stack {
             let _ = kill(child, signal);
         }
         kill(parent, signal).expect("our own child");
-    }
-}
-
-struct Tools {
-    postgres_directory: PathBuf,
-    postgres_user: User,
-}
-
-impl Tools {
-    fn find() -> Result<Self, String> {
-        if !Uid::effective().is_root() {
-            return Err("not root".to_owned());
-        }
-        let in_path = std::env::var_os("PATH").unwrap_or_default();
-        let mut directories: Vec<PathBuf> = std::env::split_paths(&in_path).collect();
-        if !directories
-            .iter()
-            .any(|directory| directory.join("redis-server").exists())
-        {
-            return Err("no redis-server in PATH".to_owned());
-        }
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        directories.extend(versions.map(|version| version.path().join("bin")));
-        let postgres_directory = directories
-            .into_iter()
-            .find(|directory| directory.join("initdb").exists())
-            .ok_or("no initdb")?;
-        let user = User::from_name("postgres").ok().flatten().ok_or("no user postgres")?;
-        Ok(Self {
-            postgres_directory,
-            postgres_user: user,
-        })
-    }
-
-    fn redis(&self, port: u16, scratch: &Path) -> Server {
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--port",
-            &port.to_string(),
-        ]);
-        spawn(command.current_dir(scratch))
-    }
-
-    fn postgres(&self, port: u16, scratch: &Path, seed: &str) -> Server {
-        let data = scratch.join("data");
-        let data_text = data.to_str().expect("a plain path");
-        let as_postgres = |program: &str| {
-            let mut command = Command::new(self.postgres_directory.join(program));
-            command
-                .uid(self.postgres_user.uid.as_raw())
-                .gid(self.postgres_user.gid.as_raw())
-                .current_dir(scratch);
-            command
-        };
-        let options = [
-            "--no-sync",
-            "-A",
-            "trust",
-            "-U",
-            "postgres",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "-D",
-            data_text,
-        ];
-        output(as_postgres("initdb").args(options));
-        let socket = format!("unix_socket_directories={}", scratch.display());
-        let options = ["-D", data_text, "-h", "127.0.0.1", "-p", &port.to_string()];
-        let settings = ["-c", &socket, "-c", "fsync=off", "-c", "max_connections=50"];
-        let server = spawn(as_postgres("postgres").args(options).args(settings));
-        wait_for_port(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let file = scratch.join("seed.sql");
-        std::fs::write(&file, seed).expect("writable");
-        let (port, file) = (port.to_string(), file.to_str().expect("a plain path").to_owned());
-        let database = [
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port,
-            "-U",
-            "postgres",
-            "-d",
-            "postgres",
-            "-qf",
-            &file,
-        ];
-        let started = Instant::now();
-        // The port accepts a moment before the server is ready to answer.
-        while !succeeds(Command::new("psql").args(&database[..8]).args(["-c", "SELECT 1"])) {
-            assert!(started.elapsed() < START_TIMEOUT, "the database does not answer");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        output(Command::new("psql").args(["-v", "ON_ERROR_STOP=1"]).args(database));
-        println!("seeded in {:?}", started.elapsed());
-        server
-    }
-}
-
-fn spawn(command: &mut Command) -> Server {
-    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Server(silent.spawn().expect("the program is there"))
-}
-
-fn output(command: &mut Command) -> String {
-    let output = command.output().expect("the program is there");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
-}
-
-fn free_port() -> u16 {
-    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound address").port()
-}
-
-fn wait_for_port(address: SocketAddr) {
-    let started = Instant::now();
-    while std::net::TcpStream::connect(address).is_err() {
-        assert!(started.elapsed() < START_TIMEOUT, "nothing listens on {address}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
