@@ -440,6 +440,54 @@ fn a_killed_agent_loses_nothing() {
     });
 }
 
+#[test]
+fn what_cannot_be_made_is_refused_and_leaves_nothing() {
+    if skipped() {
+        return;
+    }
+    let world = World::new();
+    world.in_place(
+        "cache-0",
+        "tc qdisc add dev eth0 root handle 9: tbf rate 1gbit burst 1mb latency 50ms",
+    );
+    let before = world.snapshot();
+    runtime().block_on(async {
+        let injector = world.injector();
+        // Ingress can be made, egress belongs to somebody else: the first half is taken back.
+        let kind = FaultKind::NetworkBandwidth {
+            bits_per_second: 1_000_000,
+            direction: FaultDirection::Both,
+        };
+        let refused = injector
+            .inject(&world.fault("f", kind))
+            .await
+            .err()
+            .expect("is refused")
+            .to_string();
+        assert!(
+            refused.contains("eth0 is shaped by somebody else already (qdisc tbf 9: root"),
+            "{refused}"
+        );
+        let scope = PacketScope {
+            peer: Some(ServiceName::new("nobody")),
+            ..from_web()
+        };
+        let kind = FaultKind::NetworkFilter {
+            action: FilterAction::Drop,
+            scope,
+        };
+        assert!(
+            injector.inject(&world.fault("f", kind)).await.is_err(),
+            "a service without address"
+        );
+    });
+    assert_eq!(gauntlet_harness::residue::diff(&before, &world.snapshot()), []);
+    assert!(
+        world.journal().left().expect("journal").is_empty(),
+        "what was refused was undone by its agent"
+    );
+}
+
 /// Not a test: the process that [`a_killed_injector_is_undone`] starts from this binary, and kills.
 #[test]
 fn child_that_injects() {
