@@ -488,6 +488,33 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     );
 }
 
+#[test]
+fn the_host_scan_sees_our_own_cgroups_alone() {
+    if skipped() {
+        return;
+    }
+    let own = format!("gtest-host-{}-", std::process::id());
+    let cgroups = |state| {
+        let findings = gauntlet_harness::residue::diff(&state, &gauntlet_harness::residue::host_snapshot(&own));
+        findings
+            .into_iter()
+            .filter(|finding| finding.section == "cgroups")
+            .map(|finding| finding.fact)
+            .collect::<Vec<_>>()
+    };
+    let before = gauntlet_harness::residue::host_snapshot(&own);
+    assert!(cgroups(before.clone()).is_empty());
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let hierarchy = [root.join("unified"), root.to_owned()]
+        .into_iter()
+        .find(|path| path.join("cgroup.procs").exists());
+    let ours = hierarchy.expect("a version 2 hierarchy").join(format!("{own}0"));
+    std::fs::create_dir(&ours).expect("creates");
+    let seen = cgroups(before);
+    std::fs::remove_dir(&ours).expect("removes");
+    assert_eq!(seen, [ours.display().to_string()]);
+}
+
 /// Not a test: the process that [`a_killed_injector_is_undone`] starts from this binary, and kills.
 #[test]
 fn child_that_injects() {
