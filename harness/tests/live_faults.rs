@@ -652,7 +652,7 @@ fn what_has_no_place_any_more_is_already_gone() {
 /// Physics: 600 connections with one request each in flight and a round trip of 100 ms make 6,000 requests per second,
 /// each at least one packet each way.
 #[test]
-fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
+fn a_delay_holds_thousands_of_packets_per_second() {
     if skipped() {
         return;
     }
@@ -662,6 +662,10 @@ fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
         let kind = FaultKind::NetworkDelay { delay: ms(50), jitter: ms(0), scope: scope(FaultDirection::Both) };
         let injection = injector.inject(&world.fault("f1", kind)).await.expect("injects");
         let agent = injection.agent_tgid().expect("has an agent");
+        let few = world.in_place("web-0", "redis-benchmark -h 10.77.1.2 -c 10 -n 100 -t ping_mbulk --csv 2>/dev/null");
+        let few: f64 = few.lines().last().expect("a row").split(',').nth(4).expect("p50").trim_matches('"').parse().unwrap();
+        eprintln!("p50 {few:.2} ms with ten connections");
+        assert!((100.0..110.0).contains(&few), "{few}");
         let (before, started) = (cpu_ticks(agent), Instant::now());
         let csv = world.in_place("web-0", "redis-benchmark -h 10.77.1.2 -c 600 -n 24000 -t ping_mbulk --csv 2>/dev/null");
         let (took, ticks) = (started.elapsed().as_secs_f64(), cpu_ticks(agent) - before);
@@ -677,8 +681,8 @@ fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
         );
         assert_eq!((recovered.queues.overflowed, recovered.queues.overruns), (0, 0));
         assert!(packets_per_second >= 5_000.0, "{packets_per_second}");
-        // The server answers 600 requests that come at once one after the other, which takes some milliseconds itself.
-        assert!((100.0..125.0).contains(&p50_ms), "{p50_ms}");
+        // The floor is exact; above it are a busy machine and a server that answers 600 requests one after the other.
+        assert!((100.0..200.0).contains(&p50_ms), "{p50_ms}");
         assert!(cores < 0.5, "{cores}");
     });
     assert_eq!(world.residue(), []);
