@@ -440,6 +440,81 @@ fn a_killed_agent_loses_nothing() {
     });
 }
 
+#[test]
+fn what_cannot_be_made_is_refused_and_leaves_nothing() {
+    if skipped() {
+        return;
+    }
+    let world = World::new();
+    world.in_place(
+        "cache-0",
+        "tc qdisc add dev eth0 root handle 9: tbf rate 1gbit burst 1mb latency 50ms",
+    );
+    let before = world.snapshot();
+    runtime().block_on(async {
+        let injector = world.injector();
+        // Ingress can be made, egress belongs to somebody else: the first half is taken back.
+        let kind = FaultKind::NetworkBandwidth {
+            bits_per_second: 1_000_000,
+            direction: FaultDirection::Both,
+        };
+        let refused = injector
+            .inject(&world.fault("f", kind))
+            .await
+            .err()
+            .expect("is refused")
+            .to_string();
+        assert!(
+            refused.contains("eth0 is shaped by somebody else already (qdisc tbf 9: root"),
+            "{refused}"
+        );
+        let scope = PacketScope {
+            peer: Some(ServiceName::new("nobody")),
+            ..from_web()
+        };
+        let kind = FaultKind::NetworkFilter {
+            action: FilterAction::Drop,
+            scope,
+        };
+        assert!(
+            injector.inject(&world.fault("f", kind)).await.is_err(),
+            "a service without address"
+        );
+    });
+    assert_eq!(gauntlet_harness::residue::diff(&before, &world.snapshot()), []);
+    assert!(
+        world.journal().left().expect("journal").is_empty(),
+        "what was refused was undone by its agent"
+    );
+}
+
+#[test]
+fn the_host_scan_sees_our_own_cgroups_alone() {
+    if skipped() {
+        return;
+    }
+    let own = format!("gtest-host-{}-", std::process::id());
+    let cgroups = |state| {
+        let findings = gauntlet_harness::residue::diff(&state, &gauntlet_harness::residue::host_snapshot(&own));
+        findings
+            .into_iter()
+            .filter(|finding| finding.section == "cgroups")
+            .map(|finding| finding.fact)
+            .collect::<Vec<_>>()
+    };
+    let before = gauntlet_harness::residue::host_snapshot(&own);
+    assert!(cgroups(before.clone()).is_empty());
+    let root = std::path::Path::new("/sys/fs/cgroup");
+    let hierarchy = [root.join("unified"), root.to_owned()]
+        .into_iter()
+        .find(|path| path.join("cgroup.procs").exists());
+    let ours = hierarchy.expect("a version 2 hierarchy").join(format!("{own}0"));
+    std::fs::create_dir(&ours).expect("creates");
+    let seen = cgroups(before);
+    std::fs::remove_dir(&ours).expect("removes");
+    assert_eq!(seen, [ours.display().to_string()]);
+}
+
 /// Not a test: the process that [`a_killed_injector_is_undone`] starts from this binary, and kills.
 #[test]
 fn child_that_injects() {
@@ -577,7 +652,7 @@ fn what_has_no_place_any_more_is_already_gone() {
 /// Physics: 600 connections with one request each in flight and a round trip of 100 ms make 6,000 requests per second,
 /// each at least one packet each way.
 #[test]
-fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
+fn a_delay_holds_thousands_of_packets_per_second() {
     if skipped() {
         return;
     }
@@ -587,6 +662,10 @@ fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
         let kind = FaultKind::NetworkDelay { delay: ms(50), jitter: ms(0), scope: scope(FaultDirection::Both) };
         let injection = injector.inject(&world.fault("f1", kind)).await.expect("injects");
         let agent = injection.agent_tgid().expect("has an agent");
+        let few = world.in_place("web-0", "redis-benchmark -h 10.77.1.2 -c 10 -n 100 -t ping_mbulk --csv 2>/dev/null");
+        let few: f64 = few.lines().last().expect("a row").split(',').nth(4).expect("p50").trim_matches('"').parse().unwrap();
+        eprintln!("p50 {few:.2} ms with ten connections");
+        assert!((100.0..110.0).contains(&few), "{few}");
         let (before, started) = (cpu_ticks(agent), Instant::now());
         let csv = world.in_place("web-0", "redis-benchmark -h 10.77.1.2 -c 600 -n 24000 -t ping_mbulk --csv 2>/dev/null");
         let (took, ticks) = (started.elapsed().as_secs_f64(), cpu_ticks(agent) - before);
@@ -602,8 +681,8 @@ fn a_delay_holds_thousands_of_packets_per_second_to_the_millisecond() {
         );
         assert_eq!((recovered.queues.overflowed, recovered.queues.overruns), (0, 0));
         assert!(packets_per_second >= 5_000.0, "{packets_per_second}");
-        // The server answers 600 requests that come at once one after the other, which takes some milliseconds itself.
-        assert!((100.0..125.0).contains(&p50_ms), "{p50_ms}");
+        // The floor is exact; above it are a busy machine and a server that answers 600 requests one after the other.
+        assert!((100.0..200.0).contains(&p50_ms), "{p50_ms}");
         assert!(cores < 0.5, "{cores}");
     });
     assert_eq!(world.residue(), []);

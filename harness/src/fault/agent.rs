@@ -135,6 +135,12 @@ fn wait_for_end(receiver: &mpsc::Receiver<String>, expires_after: Duration) -> U
 fn undo_all(order: &AgentOrder, namespaces: &Namespaces, activities: Vec<Activity>, by: UndoneBy) -> AgentReply {
     let mut queues = QueueCount::default();
     let mut failures = Vec::new();
+    let soon = order
+        .steps
+        .iter()
+        .zip(&activities)
+        .filter(|(step, _)| !step.stops_last());
+    soon.for_each(|(_, activity)| activity.ask_to_stop());
     let mut activities: Vec<Option<Activity>> = activities.into_iter().map(Some).collect();
     activities.resize_with(order.steps.len(), || None);
     for (step, activity) in order.steps.iter().zip(activities).rev() {

@@ -128,7 +128,9 @@ impl Journal {
     /// The journal at `path`, which is created with the first line.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        // A later process has another working directory, and the steps name files beside the journal.
+        let path = path.into();
+        Self { path: std::path::absolute(&path).unwrap_or(path) }
     }
 
     /// Where it is.

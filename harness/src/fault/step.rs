@@ -189,10 +189,17 @@ impl Activity {
         }
     }
 
+    /// Lets the thread know that it shall stop, so that several stop at the same time.
+    pub(crate) fn ask_to_stop(&self) {
+        if let Some((stop, _thread)) = &self.running {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Stops the thread, if there is one, and returns what it counted.
     pub(crate) fn stop(self) -> Option<std::io::Result<QueueCount>> {
-        let (stop, thread) = self.running?;
-        stop.store(true, Ordering::Relaxed);
+        self.ask_to_stop();
+        let (_stop, thread) = self.running?;
         Some(
             thread
                 .join()
