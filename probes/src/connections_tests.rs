@@ -1,1 +1,154 @@
-//! placeholder
+//! Deltas and attribution of connections, with synthetic kernel values.
+
+use std::net::IpAddr;
+
+use bytemuck::Zeroable as _;
+use gauntlet_abi::conn::{
+    CONN_PICKED_UP, Conn, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED, STATE_OPEN, STATE_OPENING,
+};
+
+use super::{Connections, Edges, Translations};
+use crate::entity::Peer;
+use crate::frame::EdgeSample;
+use crate::identity::tests::{cluster, ip, pod};
+
+struct NoTranslations;
+
+impl Translations for NoTranslations {
+    fn look_up(&mut self, _: &Peer, _: (IpAddr, u16), _: (IpAddr, u16)) -> Option<IpAddr> {
+        None
+    }
+}
+
+struct Always(IpAddr);
+
+impl Translations for Always {
+    fn look_up(&mut self, _: &Peer, _: (IpAddr, u16), _: (IpAddr, u16)) -> Option<IpAddr> {
+        Some(self.0)
+    }
+}
+
+fn conn(netns: u32, local: (&str, u16), remote: (&str, u16), role: u8, state: u8) -> Conn {
+    let octets = |text: &str| match ip(text) {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    Conn {
+        netns,
+        local: octets(local.0),
+        local_port: local.1,
+        remote: octets(remote.0),
+        remote_port: remote.1,
+        role,
+        state,
+        created_ns: 1_000,
+        opened_ns: if state == STATE_OPENING { 0 } else { 2_000 },
+        ..Conn::zeroed()
+    }
+}
+
+fn tick(connections: &mut Connections, table: &[(u64, Conn)]) -> (Vec<EdgeSample>, Vec<u64>) {
+    let mut edges = Edges::default();
+    let finished = connections.tick(10_000, table, &cluster(), &mut NoTranslations, &mut edges);
+    (edges.into_samples(), finished)
+}
+
+fn web_to(remote: (&str, u16), state: u8) -> Conn {
+    conn(20, ("10.1.0.1", 40_000), remote, ROLE_CLIENT, state)
+}
+
+#[test]
+fn counts_are_what_grew_and_gauges_what_is() {
+    let mut connections = Connections::default();
+    let mut open = web_to(("10.1.0.2", 6379), STATE_OPEN);
+    open.bytes_sent = 100;
+    let (edges, _) = tick(&mut connections, &[(7, open)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((edges[0].caller.clone(), edges[0].callee.clone(), edges[0].port), (pod("web-0"), pod("cache-0"), 6379));
+    assert_eq!((side.connects_attempted, side.connects_opened, side.open, side.bytes_sent), (1, 1, 1, 100));
+    open.bytes_sent = 130;
+    open.data_segments = 1;
+    open.srtt_us = 50;
+    let (edges, _) = tick(&mut connections, &[(7, open)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((side.connects_attempted, side.connects_opened, side.open, side.bytes_sent), (0, 0, 1, 30));
+    assert_eq!(side.srtt_us_median, Some(50));
+}
+
+#[test]
+fn a_closed_connection_is_counted_once_and_deleted_one_tick_later() {
+    let mut connections = Connections::default();
+    let mut closed = web_to(("10.1.0.2", 6379), STATE_CLOSED);
+    closed.close_error = 104;
+    let (edges, finished) = tick(&mut connections, &[(7, closed)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((side.connects_closed, side.open, side.errors.clone()), (1, 0, vec![(104, 1)]));
+    assert!(finished.is_empty());
+    let (edges, finished) = tick(&mut connections, &[(7, closed)]);
+    assert_eq!(edges[0].client.as_ref().unwrap().connects_closed, 0);
+    assert_eq!(finished, [7]);
+}
+
+#[test]
+fn an_attempt_that_never_opened_failed_with_its_errno() {
+    let mut connections = Connections::default();
+    let mut attempt = web_to(("10.1.0.2", 6379), STATE_OPENING);
+    let (edges, _) = tick(&mut connections, &[(7, attempt)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((side.opening, side.opening_age_ns_max, side.connects_opened), (1, 9_000, 0));
+    attempt.state = STATE_CLOSED;
+    attempt.close_error = 111;
+    let (edges, _) = tick(&mut connections, &[(7, attempt)]);
+    assert_eq!(edges[0].client.as_ref().unwrap().connects_failed, [(111, 1)]);
+}
+
+#[test]
+fn the_twin_at_the_other_end_tells_the_pod_behind_a_virtual_address() {
+    let client = web_to(("10.9.0.1", 6379), STATE_OPEN);
+    let server = conn(22, ("10.1.1.1", 6379), ("10.1.0.1", 40_000), ROLE_SERVER, STATE_OPEN);
+    let (edges, _) = tick(&mut Connections::default(), &[(1, server), (2, client)]);
+    assert_eq!(edges.len(), 1);
+    assert_eq!((edges[0].callee.clone(), edges[0].via.as_deref()), (pod("cache-1"), Some("cache")));
+    assert!(edges[0].client.is_some() && edges[0].server.is_some());
+}
+
+#[test]
+fn an_unresolved_virtual_address_stays_a_service_until_something_tells() {
+    let mut connections = Connections::default();
+    let table = [(2, web_to(("10.9.0.1", 6379), STATE_OPENING))];
+    let (edges, _) = tick(&mut connections, &table);
+    assert_eq!(edges[0].callee, Peer::Service("cache".to_owned()));
+    let mut edges = Edges::default();
+    connections.tick(10_000, &table, &cluster(), &mut Always(ip("10.1.0.2")), &mut edges);
+    assert_eq!(edges.into_samples()[0].callee, pod("cache-0"));
+}
+
+#[test]
+fn another_clusters_socket_with_the_same_addresses_is_nobodys() {
+    let foreign = conn(99, ("10.1.0.1", 40_000), ("10.1.0.2", 6379), ROLE_CLIENT, STATE_OPEN);
+    assert!(tick(&mut Connections::default(), &[(1, foreign)]).0.is_empty());
+}
+
+#[test]
+fn a_connection_that_was_picked_up_was_neither_tried_nor_opened() {
+    let mut old = web_to(("10.1.0.2", 6379), STATE_OPEN);
+    old.opened_ns = 0;
+    old.flags = CONN_PICKED_UP;
+    let mut connections = Connections::default();
+    let (edges, _) = tick(&mut connections, &[(1, old)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((side.connects_attempted, side.connects_opened, side.open), (0, 0, 1));
+    old.state = STATE_CLOSED;
+    let (edges, _) = tick(&mut connections, &[(1, old)]);
+    let side = edges[0].client.as_ref().unwrap();
+    assert_eq!((side.connects_closed, side.connects_failed.len()), (1, 0));
+}
+
+#[test]
+fn results_of_retransmissions_are_kept_apart() {
+    let mut conn = web_to(("10.1.0.2", 6379), STATE_OPENING);
+    conn.handshake_retransmits = [2, 1, 0, 0, 3];
+    let (edges, _) = tick(&mut Connections::default(), &[(1, conn)]);
+    let told: Vec<_> = edges[0].client.as_ref().unwrap().retransmits.iter().map(|r| (r.handshake, r.error, r.count)).collect();
+    assert_eq!(told, [(true, None, 3), (true, Some(-1), 1), (true, Some(0), 2)]);
+}
