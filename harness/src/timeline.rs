@@ -85,7 +85,9 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         cancel: Cancel,
     ) -> Self {
         let observed = Observed::default();
-        Self { plan, injector, cluster, detector, seconds, recorder, cancel, observed, restarts_told: 0 }
+        // The first start of each pod is no news.
+        let restarts_told = cluster.restarts().len();
+        Self { plan, injector, cluster, detector, seconds, recorder, cancel, observed, restarts_told }
     }
 
     /// Plays the plan. Whatever happens, what was injected is recovered before this returns.
@@ -157,8 +159,9 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         self.recorder.event_at(second.at_ns, RunEvent::Sli(sli_event(second)));
         for restart in self.cluster.restarts().into_iter().skip(self.restarts_told) {
             self.restarts_told += 1;
-            let pod = restart.pod.to_string();
-            self.recorder.event_at(restart.at_ns, RunEvent::PodRestarted { pod, text: format!("{:?}", restart.change) });
+            let text = restart.change.to_string();
+            let event = RunEvent::PodRestarted { pod: restart.pod.to_string(), text };
+            self.recorder.event_at(restart.at_ns, event);
         }
     }
 

@@ -61,7 +61,7 @@ fn hold(app: &str, name: &str) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let options = UpOptions { seed_sql: crate::app::postgres::seed_sql, ..UpOptions::default() };
+        let options = UpOptions::default();
         let began = Instant::now();
         let cluster = match LocalCluster::up(&app.spec, &app.name, &options, &|step| eprintln!("{step}")).await {
             Ok(cluster) => cluster,

@@ -26,6 +26,7 @@ use crate::fault::surroundings::Surroundings;
 use crate::plan::{Plan, PlanInventory, PlanPod, plan};
 use crate::residue::{self, ResidueState};
 use crate::scenario::model::{LoadProfile, Scenario};
+use crate::target::local::owner::PREFIX;
 use crate::target::local::{LocalCluster, UpOptions};
 use crate::target::namespace::tokio_runtime_in_netns;
 use crate::target::{Dial, NetnsFd};
@@ -34,8 +35,6 @@ use crate::workload::SecondSample;
 use crate::workload::spec::{Load, LoadSpec, Profile, RateStep};
 use crate::workload::{Workload, WorkloadHandle};
 
-/// Prefix of the names of our cgroups.
-const OWN_PREFIX: &str = "gauntlet-";
 /// Exit code of a detector that cannot work on this machine.
 const CANNOT_HERE: i32 = 69;
 
@@ -47,10 +46,9 @@ pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Canc
     let history_path = order.directory.join("history.jsonl");
     let mut history = History::create(&history_path)
         .map_err(|source| RunError::Directory { path: history_path.clone(), source })?;
-    let host_before = residue::host_snapshot(OWN_PREFIX);
     let outcome = {
         let mut recorder = Recorder::new(vec![console, &mut history]);
-        bring_up_and_run(order, &mut recorder, cancel, &host_before).await
+        bring_up_and_run(order, &mut recorder, cancel).await
     };
     let written = history.finish().map_err(|source| RunError::Directory { path: history_path, source });
     let result = outcome?;
@@ -63,12 +61,14 @@ async fn bring_up_and_run(
     order: &RunOrder,
     recorder: &mut Recorder<'_>,
     cancel: Cancel,
-    host_before: &ResidueState,
 ) -> Result<RunResult, RunError> {
     let started_ns = monotonic_ns();
     recorder.event(RunEvent::PhaseBegan { phase: Phase::Start, planned_ms: 0 });
     let load = load(&order.scenario, order)?;
-    let cluster = Arc::new(up(order, recorder).await?);
+    let id = format!("{:08x}", rand::random::<u32>());
+    let own = format!("{PREFIX}{id}");
+    let host_before = residue::host_snapshot(&own);
+    let cluster = Arc::new(up(order, recorder, id).await?);
     let played = with_cluster(order, recorder, cancel, &cluster, load).await;
     recorder.event(RunEvent::PhaseBegan { phase: Phase::Stop, planned_ms: 0 });
     let cluster = Arc::try_unwrap(cluster).map_err(|_| RunError::Target("the cluster is still in use".to_owned()));
@@ -79,17 +79,18 @@ async fn bring_up_and_run(
     let (plan, mut played) = played?;
     played.observed.moments.started_ns = started_ns;
     played.harness_errors.extend(down.err().map(|error| error.to_string()));
-    played.residue.extend(differences(host_before, &residue::host_snapshot(OWN_PREFIX)));
+    // Other clusters may come and go meanwhile; of this one nothing may be left on the host.
+    played.residue.extend(differences(&host_before, &residue::host_snapshot(&own)));
     if played.observed.interrupted {
         return Err(RunError::Interrupted);
     }
     Ok(judge_run(played.measured(order, &plan)))
 }
 
-async fn up(order: &RunOrder, recorder: &mut Recorder<'_>) -> Result<LocalCluster, RunError> {
+async fn up(order: &RunOrder, recorder: &mut Recorder<'_>, id: String) -> Result<LocalCluster, RunError> {
     let options = UpOptions {
+        id: Some(id),
         app_binary: order.programs.app.clone(),
-        seed_sql: crate::app::postgres::seed_sql,
         ..UpOptions::default()
     };
     let began = std::time::Instant::now();

@@ -78,7 +78,7 @@ impl Default for UpOptions {
             app_binary: beside_this_program("gauntlet-app"),
             node_millicores: default_node_millicores(),
             ready_within: Duration::from_secs(30),
-            seed_sql: |_, _| "CREATE ROLE app LOGIN;\nCREATE DATABASE app OWNER app;\n".to_owned(),
+            seed_sql: crate::app::postgres::seed_sql,
         }
     }
 }

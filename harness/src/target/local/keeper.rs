@@ -1,5 +1,6 @@
 //! The harness's end of the warden: starts it, tells it what to hold, hears what happens, lets it go.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -90,6 +91,23 @@ pub enum PodChange {
         /// Wait before the next try.
         back_off: Duration,
     },
+}
+
+impl fmt::Display for PodChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("started"),
+            Self::Ended { how: Ending::Exited(code), back_off } => {
+                write!(f, "ended with code {code}, starts again in {back_off:?}")
+            }
+            Self::Ended { how: Ending::Signalled(signal), back_off } => {
+                write!(f, "ended by signal {signal}, starts again in {back_off:?}")
+            }
+            Self::NotStarted { message, back_off } => {
+                write!(f, "could not be started ({message}), tried again in {back_off:?}")
+            }
+        }
+    }
 }
 
 /// The harness's end of the warden. Dropping it lets the cluster go and waits until it is gone.

@@ -356,16 +356,9 @@ pub(super) mod tests {
                 (name.to_owned(), serde_json::json!({"kind": kind, "replicas": replicas}))
             })
             .collect::<serde_json::Map<_, _>>();
-        let spec = serde_json::json!({"nodes": nodes, "entry": "web", "load": {"rate": 1.0, "paths": []}, "services": services});
-        app_from(spec)
-    }
-
-    /// Fields that this build's declaration does not have are left out.
-    fn app_from(mut spec: serde_json::Value) -> AppSpec {
-        serde_json::from_value(spec.clone()).unwrap_or_else(|_| {
-            spec.as_object_mut().unwrap().remove("load");
-            serde_json::from_value(spec).unwrap()
-        })
+        let load = serde_json::json!({"rate": 1.0, "paths": []});
+        let spec = serde_json::json!({"nodes": nodes, "entry": "web", "load": load, "services": services});
+        serde_json::from_value(spec).unwrap()
     }
 
     fn shop() -> Layout {

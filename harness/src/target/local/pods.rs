@@ -6,6 +6,7 @@ use super::cgroup::Hierarchies;
 use super::layout::{DNS_ADDRESS, DNS_PORT, Layout, PodKind, PodPlan};
 use super::protocol::{CopyPlan, FilePlan, PodProcess, UserIds};
 use super::tools::Tools;
+use crate::app::postgres::CONNECTION_COUNT_MAX;
 use crate::app::spec::{AppSpec, ServiceKind};
 use crate::target::NetnsFd;
 use crate::target::namespace::inherited_number;
@@ -156,7 +157,7 @@ impl Provisions<'_> {
             format!("listen_addresses={}", pod.ip).as_str(),
             format!("port={}", pod.port).as_str(),
             "unix_socket_directories=",
-            "max_connections=50",
+            format!("max_connections={CONNECTION_COUNT_MAX}").as_str(),
             "shared_buffers=32MB",
             // Dies with the pod's IPC namespace.
             "dynamic_shared_memory_type=sysv",
