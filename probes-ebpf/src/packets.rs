@@ -89,6 +89,7 @@ fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool
     // SAFETY: the same.
     unsafe {
         count(ctx, conn, length, egress, now);
+        let now = if egress { sent_at(ctx, now) } else { now };
         let to_server = ((*conn).role == ROLE_CLIENT) == egress;
         let state = &raw mut (*conn).l7;
         // One branch per direction: the parser is specialised for each.
@@ -104,6 +105,21 @@ fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool
             l7::follow(ctx.skb.skb, payload_at, length, state, Direction::ToClient, now);
         }
     }
+}
+
+/// When TCP handed the packet down, which may be long before `now` where a queue of netfilter held it between: an answer
+/// is a server's from the moment at which the server gave it away. TCP stamps each packet with its time of departure
+/// on CLOCK_MONOTONIC (since 4.20); with pacing that time may lie ahead.
+///
+/// # Safety
+/// `ctx` is that of a running cgroup_skb program.
+#[inline(always)]
+unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
+    /// An older stamp is none of CLOCK_MONOTONIC, or of no use.
+    const AGE_MAX_NS: u64 = 60_000_000_000;
+    // SAFETY: as the caller says.
+    let stamp = unsafe { (*ctx.skb.skb).tstamp };
+    if stamp != 0 && stamp < now && now - stamp < AGE_MAX_NS { stamp } else { now }
 }
 
 /// Counts `length` new bytes, and notes the round-trip time.

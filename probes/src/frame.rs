@@ -135,9 +135,9 @@ pub struct L7Sample {
     pub requests: u32,
     /// Answers received (client) or sent (server).
     pub responses: u32,
-    /// Answers that say that the server failed: HTTP 5xx, Redis `-`, PostgreSQL `E`.
+    /// Answers that say that the server failed or refused: HTTP 5xx, any other Redis `-` (NOAUTH, OOM, LOADING …), PostgreSQL `E`.
     pub errors: u32,
-    /// Answers that say that the request was wrong: HTTP 4xx.
+    /// Answers that say that the request was wrong: HTTP 4xx, Redis `-ERR`.
     pub client_errors: u32,
     /// Answers to Redis GET-class commands that found a value.
     pub hits: u32,

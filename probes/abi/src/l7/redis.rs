@@ -250,6 +250,10 @@ fn count_error(state: &mut L7State, first: u8) {
     let start = state.to_client.first_word();
     if first == b'-' && (start & mask(7) == word(b"-MOVED ") || start & mask(5) == word(b"-ASK ")) {
         state.redirects = state.redirects.wrapping_add(1);
+    } else if first == b'-' && start & mask(5) == word(b"-ERR ") && start & mask(8) != word(b"-ERR max") {
+        // An unknown command, a wrong number of arguments: what was asked is wrong, save that the server has too many
+        // clients ("max number of clients reached"). Clients of today greet older servers with such commands.
+        state.client_errors = state.client_errors.wrapping_add(1);
     } else if first == b'-' || first == b'!' {
         state.errors = state.errors.wrapping_add(1);
     }

@@ -172,7 +172,7 @@ fn redis_long_names_and_inline_commands_are_requests() {
             server("-ERR unknown command\r\n"),
         ],
         Counts {
-            errors: 1,
+            client_errors: 1,
             ..Counts::answered(3)
         },
     );
