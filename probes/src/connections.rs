@@ -15,6 +15,9 @@ use crate::frame::{EdgeSample, MonotonicNanos, RetransmitCount, SideSample};
 use crate::identity::{Identity, Remote, ip_of};
 use crate::requests;
 
+/// How long a handshake to a virtual address may stay uncounted for want of the pod behind it.
+const NAME_AGE_MAX_NS: u64 = 100_000_000;
+
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EdgeKey {
@@ -142,6 +145,9 @@ impl Connections {
                 known.is_client = pass;
                 name(known, conn, identity, &twins, &dialled, translations);
                 if let Some(key) = &known.key {
+                    if awaits_name(key, conn, now_ns) {
+                        continue;
+                    }
                     edges.untimed += requests::untimed(&known.last.l7, &conn.l7);
                     if pass {
                         dialled.entry((ip_of(conn.local), conn.local_port)).or_default().push(key.clone());
@@ -196,6 +202,14 @@ fn twins(table: &[(u64, Conn)], identity: &Identity) -> Twins {
         }
     }
     Twins { servers }
+}
+
+/// Whether a handshake has just begun and its other end may still tell where it leads; it is counted once that is known,
+/// or on a later tick.
+fn awaits_name(key: &EdgeKey, conn: &Conn, now_ns: MonotonicNanos) -> bool {
+    matches!(key.callee, Peer::Service(_))
+        && conn.state == STATE_OPENING
+        && now_ns.saturating_sub(conn.created_ns) < NAME_AGE_MAX_NS
 }
 
 /// Finds or improves the key of a connection.
