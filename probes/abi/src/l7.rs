@@ -170,7 +170,11 @@ impl Cursor {
     #[inline(always)]
     #[must_use]
     pub fn new(length: u32, now_ns: u64) -> Self {
-        Self { offset: 0, end: length, now_us: (now_ns / 1000) as u32 }
+        Self {
+            offset: 0,
+            end: length,
+            now_us: (now_ns / 1000) as u32,
+        }
     }
 
     /// True when the segment has been taken in.
@@ -236,7 +240,9 @@ pub fn step_to_server<P: Payload + ?Sized>(state: &mut L7State, cursor: &mut Cur
         state.to_server.refuse(cursor, state.protocol == PROTOCOL_ENCRYPTED);
         return;
     }
-    let Some(available) = state.to_server.fill(cursor, payload) else { return };
+    let Some(available) = state.to_server.fill(cursor, payload) else {
+        return;
+    };
     let at_us = state.to_server.token_start_us(cursor);
     let mut token = Token::Consumed(0);
     if state.protocol == PROTOCOL_UNKNOWN || state.to_server.mode == MODE_RESYNC {
@@ -268,7 +274,9 @@ pub fn step_to_client<P: Payload + ?Sized>(state: &mut L7State, cursor: &mut Cur
         state.to_client.refuse(cursor, false);
         return;
     }
-    let Some(available) = state.to_client.fill(cursor, payload) else { return };
+    let Some(available) = state.to_client.fill(cursor, payload) else {
+        return;
+    };
     let at_us = state.to_client.token_start_us(cursor);
     let token = match state.protocol {
         PROTOCOL_HTTP1 => http::response(state, available, at_us),
@@ -307,7 +315,8 @@ impl L7State {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// Age of the oldest request under way, nanoseconds (at least; exact unless it was untimed); `None` if there is none.
+    /// Age of the oldest request under way, nanoseconds; `None` if there is none. Exact if that request was timed,
+    /// else at least so much.
     #[must_use]
     pub fn outstanding_age_ns(&self, now_ns: u64) -> Option<u64> {
         if self.outstanding() == 0 {
@@ -320,7 +329,11 @@ impl L7State {
         };
         let age_us = ((now_ns / 1000) as u32).wrapping_sub(since_us);
         // The two directions and the reader are not one instant: a start just after `now_ns` is no age of 71 minutes.
-        Some(if age_us > u32::MAX / 2 { 0 } else { u64::from(age_us) * 1000 })
+        Some(if age_us > u32::MAX / 2 {
+            0
+        } else {
+            u64::from(age_us) * 1000
+        })
     }
 
     /// Segments that could not be parsed, both directions.

@@ -19,7 +19,11 @@ pub const fn latency_bucket(duration_us: u64) -> u8 {
     }
     let octave = 63 - duration_us.leading_zeros() as u64;
     let index = (octave - 1) * 4 + ((duration_us >> (octave - 2)) & 3);
-    if index >= LATENCY_BUCKETS as u64 { LATENCY_BUCKETS as u8 - 1 } else { index as u8 }
+    if index >= LATENCY_BUCKETS as u64 {
+        LATENCY_BUCKETS as u8 - 1
+    } else {
+        index as u8
+    }
 }
 
 /// Smallest duration of a bucket, microseconds.

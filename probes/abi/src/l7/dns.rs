@@ -40,7 +40,22 @@ pub fn message<P: Payload + ?Sized>(payload: &P, length: u32) -> Option<Message>
     if length < MESSAGE_BYTES_MIN || !payload.load_array(0, &mut head) {
         return None;
     }
-    let [id_high, id_low, flags, code, q_high, q_low, a_high, a_low, n_high, n_low, x_high, x_low, label, ..] = head;
+    let [
+        id_high,
+        id_low,
+        flags,
+        code,
+        q_high,
+        q_low,
+        a_high,
+        a_low,
+        n_high,
+        n_low,
+        x_high,
+        x_low,
+        label,
+        ..,
+    ] = head;
     let answer_count = u16::from_be_bytes([a_high, a_low]);
     let is_response = flags & 0x80 != 0;
     // A standard query (operation 0), one question, and a reserved bit that is 0.
@@ -49,7 +64,8 @@ pub fn message<P: Payload + ?Sized>(payload: &P, length: u32) -> Option<Message>
     }
     let first_label_fits = u32::from(label) <= 63 && HEAD_BYTES + 1 + u32::from(label) + 5 <= length + 1;
     // A question has no answers, no authority, and at most its extensions and a signature behind it.
-    let is_plain_query = answer_count == 0 && [n_high, n_low] == [0, 0] && x_high == 0 && x_low <= 2 && code & 0x0f == 0;
+    let is_plain_query =
+        answer_count == 0 && [n_high, n_low] == [0, 0] && x_high == 0 && x_low <= 2 && code & 0x0f == 0;
     if !first_label_fits || !(is_response || is_plain_query) {
         return None;
     }

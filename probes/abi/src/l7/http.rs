@@ -30,6 +30,9 @@ const BODY_NONE: u8 = 4;
 /// Unless a header says so, at the connection's end.
 const BODY_TO_CLOSE: u8 = 8;
 
+/// There is none, and what follows the head is not HTTP any more.
+const BODY_TUNNEL: u8 = 16;
+
 /// A body of a size beyond this is passed over as if it had this one.
 const BODY_BYTES_MAX: u64 = 1 << 50;
 /// Bytes of a header line that tell whether it matters.
@@ -73,7 +76,11 @@ pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token 
 pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_client;
     if stream.mode != MODE_START && stream.mode != MODE_RESYNC {
-        return header_or_body(stream, available);
+        let token = header_or_body(stream, available);
+        if stream.mode == MODE_START && stream.flags & BODY_TUNNEL != 0 {
+            state.flags |= FLAG_TUNNEL;
+        }
+        return token;
     }
     let is_http = stream.first_word() & mask(7) == word(b"HTTP/1.");
     if available < 12 {
@@ -82,7 +89,7 @@ pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token
         return if may_be { Token::Incomplete } else { Token::Failed };
     }
     let status = (stream.word_at(8) & 0xffff_ffff) as u32;
-    if !is_http || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
+    if !is_http || !stream.byte_at(7).is_ascii_digit() || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
         return Token::Failed;
     }
     let hundreds = (status >> 8 & 0x0f) as u8;
@@ -94,19 +101,22 @@ pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token
         stream.flags = BODY_NONE;
         return rest_of_first_line(stream, available);
     }
-    let is_bodiless = (hundreds == 2 && rest == u16::from_le_bytes(*b"04"))
-        || (hundreds == 3 && rest == u16::from_le_bytes(*b"04"));
+    let is_bodiless =
+        (hundreds == 2 && rest == u16::from_le_bytes(*b"04")) || (hundreds == 3 && rest == u16::from_le_bytes(*b"04"));
     let kind = state.begin_answer(at_us).unwrap_or(KIND_PLAIN);
     match hundreds {
         5..=9 => state.errors = state.errors.wrapping_add(1),
         4 => state.client_errors = state.client_errors.wrapping_add(1),
         _ => (),
     }
-    if is_switch || (kind == KIND_CONNECT && hundreds == 2) {
-        state.flags |= FLAG_TUNNEL;
-    }
     let stream = &mut state.to_client;
-    stream.flags = if kind == KIND_HEAD || is_bodiless { BODY_NONE } else { BODY_TO_CLOSE };
+    stream.flags = if is_switch || (kind == KIND_CONNECT && hundreds == 2) {
+        BODY_TUNNEL
+    } else if kind == KIND_HEAD || is_bodiless {
+        BODY_NONE
+    } else {
+        BODY_TO_CLOSE
+    };
     rest_of_first_line(stream, available)
 }
 
@@ -205,6 +215,15 @@ fn header_or_body(stream: &mut Stream, available: u32) -> Token {
 /// A header line: the head's end, a header that frames the body, or one of no interest.
 #[inline(always)]
 fn header(stream: &mut Stream, available: u32) -> Token {
+    // First, because a kept window cannot be taken in part: from its fifteenth byte on this name is complete.
+    let first = lower(stream.first_word());
+    let second = lower(stream.word_at(8));
+    if available >= 15 && first == word(b"content-") && second & mask(7) == word(b"length:") {
+        stream.mode = MODE_LENGTH;
+        stream.value = 0;
+        stream.flags |= BODY_LENGTH;
+        return Token::Consumed(15);
+    }
     let feed = stream.line_feed();
     if feed >= available && available < HEADER_NAME_BYTES {
         return Token::Incomplete;
@@ -213,15 +232,8 @@ fn header(stream: &mut Stream, available: u32) -> Token {
         end_of_head(stream);
         return Token::Consumed(feed + 1);
     }
-    let first = lower(stream.word_at(0));
-    if first == word(b"content-") && lower(stream.word_at(8)) & mask(7) == word(b"length:") && feed > 14 {
-        stream.mode = MODE_LENGTH;
-        stream.value = 0;
-        stream.flags |= BODY_LENGTH;
-        return Token::Consumed(15);
-    }
     let is_encoding = first == word(b"transfer")
-        && lower(stream.word_at(8)) == word(b"-encodin")
+        && second == word(b"-encodin")
         && lower(stream.word_at(16)) & mask(2) == word(b"g:")
         && feed > 17;
     if is_encoding {
@@ -237,8 +249,8 @@ fn header(stream: &mut Stream, available: u32) -> Token {
 fn end_of_head(stream: &mut Stream) {
     let flags = stream.flags;
     stream.mode = MODE_START;
-    stream.flags = 0;
-    if flags & BODY_NONE != 0 {
+    stream.flags = flags & BODY_TUNNEL;
+    if flags & (BODY_NONE | BODY_TUNNEL) != 0 {
         return;
     }
     if flags & BODY_CHUNKED != 0 {

@@ -41,8 +41,7 @@ const CODE_GSS: u32 = 80_877_104;
 pub(super) fn is_startup(first_word: u64) -> bool {
     let length = (first_word as u32).swap_bytes();
     let code = ((first_word >> 32) as u32).swap_bytes();
-    (8..=STARTUP_BYTES_MAX).contains(&length)
-        && (code >> 16 == 3 || matches!(code, CODE_CANCEL | CODE_SSL | CODE_GSS))
+    (8..=STARTUP_BYTES_MAX).contains(&length) && (code >> 16 == 3 || matches!(code, CODE_CANCEL | CODE_SSL | CODE_GSS))
 }
 
 /// Enters the protocol at its very start.
@@ -103,7 +102,11 @@ fn open_cycle(state: &mut L7State, at_us: u32) {
         return;
     }
     let is_tracked = state.push(KIND_CONTROL, at_us);
-    state.to_server.flags = if is_tracked { CYCLE_OPEN | CYCLE_TRACKED } else { CYCLE_OPEN };
+    state.to_server.flags = if is_tracked {
+        CYCLE_OPEN | CYCLE_TRACKED
+    } else {
+        CYCLE_OPEN
+    };
 }
 
 /// The open cycle turns out to be a request.
@@ -130,14 +133,14 @@ fn execute(state: &mut L7State, at_us: u32) {
 
 #[inline(always)]
 fn startup(state: &mut L7State, available: u32, at_us: u32) -> Token {
-    if available < 8 {
-        // Encryption begins where a second start-up packet would.
-        return if available >= 1 && state.to_server.byte_at(0) == 0x16 { encrypt(state) } else { Token::Incomplete };
-    }
-    let head = state.to_server.first_word();
-    if head as u8 == 0x16 {
+    // Encryption begins where a second start-up packet would.
+    if state.to_server.byte_at(0) == 0x16 {
         return encrypt(state);
     }
+    if available < 8 {
+        return Token::Incomplete;
+    }
+    let head = state.to_server.first_word();
     if !is_startup(head) {
         return Token::Failed;
     }
@@ -179,7 +182,11 @@ pub(super) fn answer(state: &mut L7State, available: u32, at_us: u32) -> Token {
     }
     let length = message_length(head);
     let kind = head as u8;
-    let limit = if stream.mode == MODE_RESYNC { RESYNC_BYTES_MAX } else { MESSAGE_BYTES_MAX };
+    let limit = if stream.mode == MODE_RESYNC {
+        RESYNC_BYTES_MAX
+    } else {
+        MESSAGE_BYTES_MAX
+    };
     if !is_answer_type(kind) || !(4..=limit).contains(&length) {
         return Token::Failed;
     }
@@ -199,7 +206,9 @@ pub(super) fn answer(state: &mut L7State, available: u32, at_us: u32) -> Token {
             state.time_oldest(at_us);
         }
     }
-    if kind == b'Z' {
+    // An error while it starts up ends the connection: there will be no more of this answer.
+    let is_refused = kind == b'E' && state.tail == 0 && state.oldest_kind() == KIND_CONTROL;
+    if kind == b'Z' || is_refused {
         end_cycle(state);
     }
     Token::Consumed(5)

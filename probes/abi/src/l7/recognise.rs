@@ -61,7 +61,11 @@ fn look<P: Payload + ?Sized>(state: &L7State, cursor: &Cursor, payload: &P, avai
                 return if is_tls { Look::Incomplete } else { Look::Nothing };
             }
             let is_tls = start >> 8 & 0xff == 3 && start >> 16 & 0xff < 5;
-            if is_tls { Look::Protocol(PROTOCOL_ENCRYPTED) } else { Look::Nothing }
+            if is_tls {
+                Look::Protocol(PROTOCOL_ENCRYPTED)
+            } else {
+                Look::Nothing
+            }
         }
         0 if available < 8 => Look::Incomplete,
         0 if postgres::is_startup(start) => Look::Startup,
@@ -87,9 +91,17 @@ fn redis(state: &L7State, available: u32) -> Look {
         return Look::Nothing;
     }
     if feed >= available || feed + 1 >= available {
-        return if available < WINDOW_BYTES { Look::Incomplete } else { Look::Nothing };
+        return if available < WINDOW_BYTES {
+            Look::Incomplete
+        } else {
+            Look::Nothing
+        };
     }
-    if stream.byte_at(feed + 1) == b'$' { Look::Protocol(PROTOCOL_REDIS) } else { Look::Nothing }
+    if stream.byte_at(feed + 1) == b'$' {
+        Look::Protocol(PROTOCOL_REDIS)
+    } else {
+        Look::Nothing
+    }
 }
 
 /// Redis's shortest inline command, which tools begin with.
@@ -98,5 +110,9 @@ fn ping(start: u64, available: u32) -> Look {
     if available < 6 {
         return Look::Incomplete;
     }
-    if start & super::stream::mask(6) == word(b"PING\r\n") { Look::Protocol(PROTOCOL_REDIS) } else { Look::Nothing }
+    if start & super::stream::mask(6) == word(b"PING\r\n") {
+        Look::Protocol(PROTOCOL_REDIS)
+    } else {
+        Look::Nothing
+    }
 }

@@ -218,7 +218,11 @@ fn count_element(state: &mut L7State, first: u8, element: Element, at_us: u32) {
     if is_top {
         // Behind a subscription only requests made before it have answers of their own.
         let is_answer = !is_aside && (state.flags & FLAG_SUBSCRIBED == 0 || state.has_outstanding());
-        state.to_client.kind = if is_answer { state.begin_answer(at_us).unwrap_or(0) } else { 0 };
+        state.to_client.kind = if is_answer {
+            state.begin_answer(at_us).unwrap_or(0)
+        } else {
+            0
+        };
         if !is_aside {
             count_error(state, first);
         }

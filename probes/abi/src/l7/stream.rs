@@ -97,15 +97,20 @@ impl Stream {
             return None;
         }
         let available = kept + take;
-        Some(if available > WINDOW_BYTES { WINDOW_BYTES } else { available })
+        Some(if available > WINDOW_BYTES {
+            WINDOW_BYTES
+        } else {
+            available
+        })
     }
 
     /// Books what became of the window.
     #[inline(always)]
     pub(super) fn settle(&mut self, cursor: &mut Cursor, available: u32, token: Token) {
         match token {
-            Token::Consumed(size) => {
-                cursor.offset += size.saturating_sub(u32::from(self.kept));
+            // The kept bytes are no longer in the segment, so a token takes all of them or none is taken.
+            Token::Consumed(size) if size >= u32::from(self.kept) => {
+                cursor.offset += size - u32::from(self.kept);
                 self.kept = 0;
                 self.pass_over(cursor);
             }
@@ -116,7 +121,7 @@ impl Stream {
                 self.kept = available as u8;
                 cursor.offset = cursor.end;
             }
-            Token::Incomplete | Token::Failed => {
+            Token::Consumed(_) | Token::Incomplete | Token::Failed => {
                 self.lose();
                 cursor.offset = cursor.end;
             }
@@ -227,7 +232,11 @@ impl Stream {
     pub(super) fn length_line(&self, available: u32) -> LengthLine {
         let feed = self.line_feed();
         if feed >= available {
-            return if available < WINDOW_BYTES { LengthLine::Incomplete } else { LengthLine::Invalid };
+            return if available < WINDOW_BYTES {
+                LengthLine::Incomplete
+            } else {
+                LengthLine::Invalid
+            };
         }
         if !(3..=10).contains(&feed) || self.byte_at(feed - 1) != b'\r' {
             return LengthLine::Invalid;
