@@ -1,5 +1,7 @@
 //! What it costs to record a frame: encoding, and encoding with compression.
 
+#![expect(missing_docs, reason = "the macro of criterion writes a public function without")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
