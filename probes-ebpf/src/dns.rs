@@ -17,9 +17,18 @@ const CODE_NXDOMAIN: u8 = 3;
 #[inline(always)]
 pub fn datagram(ctx: &SkBuffContext, cookie: u64, ends: (&Address, &Address), offset: u32, egress: bool) {
     let length = ctx.len().saturating_sub(offset);
-    let payload = SegmentPayload { skb: ctx.skb.skb, base: offset };
-    let Some(message) = dns::message(&payload, length) else { return };
-    let key = DnsQueryKey { cookie, transaction: u32::from(message.id), reserved: 0 };
+    let payload = SegmentPayload {
+        skb: ctx.skb.skb,
+        base: offset,
+    };
+    let Some(message) = dns::message(&payload, length) else {
+        return;
+    };
+    let key = DnsQueryKey {
+        cookie,
+        transaction: u32::from(message.id),
+        reserved: 0,
+    };
     // Questions that come in and answers that go out are a server's own view: the client's is counted.
     match (message.role, egress) {
         (dns::Role::Query, true) => asked(ctx, &key, ends),
@@ -32,7 +41,11 @@ pub fn datagram(ctx: &SkBuffContext, cookie: u64, ends: (&Address, &Address), of
 fn asked(ctx: &SkBuffContext, key: &DnsQueryKey, (client, server): (&Address, &Address)) {
     // SAFETY: the context of a cgroup_skb program.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.skb.skb.cast()) };
-    let pair = DnsPair { netns_cookie, client: *client, server: *server };
+    let pair = DnsPair {
+        netns_cookie,
+        client: *client,
+        server: *server,
+    };
     let counts = match DNS_PAIRS.get_ptr_mut(&pair) {
         Some(counts) => counts,
         None => {
@@ -62,7 +75,9 @@ fn answered(key: &DnsQueryKey, code: u8) {
         let pair = (*query).pair;
         let duration_us = bpf_ktime_get_ns().saturating_sub((*query).asked_ns) / 1000;
         let _ = DNS_QUERIES.remove(key);
-        let Some(counts) = DNS_PAIRS.get_ptr_mut(&pair) else { return };
+        let Some(counts) = DNS_PAIRS.get_ptr_mut(&pair) else {
+            return;
+        };
         add_u64(&raw mut (*counts).responses, 1);
         if code == CODE_NXDOMAIN {
             add_u64(&raw mut (*counts).nxdomain, 1);

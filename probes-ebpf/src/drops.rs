@@ -16,7 +16,11 @@ const TCP_ACK: u8 = 0x10;
 /// ones.
 #[btf_tracepoint(function = "kfree_skb")]
 pub fn packet_drop(ctx: BtfTracePointContext) -> i32 {
-    let rx_sock = if offset!(drop_has_rx_sock) != 0 { ctx.arg::<*const c_void>(3) as u64 } else { 0 };
+    let rx_sock = if offset!(drop_has_rx_sock) != 0 {
+        ctx.arg::<*const c_void>(3) as u64
+    } else {
+        0
+    };
     drop(ctx.arg::<*const c_void>(0) as u64, ctx.arg(1), ctx.arg(2), rx_sock);
     0
 }
@@ -24,7 +28,11 @@ pub fn packet_drop(ctx: BtfTracePointContext) -> i32 {
 /// The same where BTF tracepoints are refused.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 pub fn packet_drop_raw(ctx: RawTracePointContext) -> i32 {
-    let rx_sock = if offset!(drop_has_rx_sock) != 0 { ctx.arg::<u64>(3) } else { 0 };
+    let rx_sock = if offset!(drop_has_rx_sock) != 0 {
+        ctx.arg::<u64>(3)
+    } else {
+        0
+    };
     drop(ctx.arg(0), ctx.arg(1), ctx.arg(2), rx_sock);
     0
 }
@@ -50,7 +58,12 @@ fn drop(skb: u64, location: u64, reason: u32, rx_sock: u64) {
         reserved: [0; 3],
     };
     let is_syn = name.transport == 6 && name.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
-    record(&key, is_syn, name.length_bytes, if to_server { name.source_port } else { name.target_port });
+    record(
+        &key,
+        is_syn,
+        name.length_bytes,
+        if to_server { name.source_port } else { name.target_port },
+    );
 }
 
 /// Inode of the namespace that holds the packet: its socket's, else its device's; 0 if neither can be read (a buffer
@@ -61,7 +74,15 @@ fn netns_of(skb: u64, sock: u64) -> u32 {
         probe(sock, offset!(sock_net)).unwrap_or(0)
     } else {
         let device: u64 = probe(skb, offset!(skb_dev)).unwrap_or(0);
-        if device == 0 { 0 } else { probe(device, offset!(dev_net)).unwrap_or(0) }
+        if device == 0 {
+            0
+        } else {
+            probe(device, offset!(dev_net)).unwrap_or(0)
+        }
     };
-    if net == 0 { 0 } else { probe(net, offset!(net_inum)).unwrap_or(0) }
+    if net == 0 {
+        0
+    } else {
+        probe(net, offset!(net_inum)).unwrap_or(0)
+    }
 }

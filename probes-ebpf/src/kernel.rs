@@ -81,8 +81,11 @@ pub unsafe fn socket_netns(sock: *const c_void) -> (u32, u64) {
         if net.is_null() {
             return (0, 0);
         }
-        let cookie =
-            if offset!(net_cookie) == gauntlet_abi::record::OFFSET_MISSING { 0 } else { field(net, offset!(net_cookie)) };
+        let cookie = if offset!(net_cookie) == gauntlet_abi::record::OFFSET_MISSING {
+            0
+        } else {
+            field(net, offset!(net_cookie))
+        };
         (field(net, offset!(net_inum)), cookie)
     }
 }
@@ -101,14 +104,24 @@ pub unsafe fn socket_name(sock: *const c_void) -> Option<SocketName> {
             let remote: u32 = field(sock, offset!(sock_daddr));
             (mapped(local.to_ne_bytes()), mapped(remote.to_ne_bytes()))
         } else if family == AF_INET6 {
-            (address6(sock, offset!(sock_v6_rcv_saddr)), address6(sock, offset!(sock_v6_daddr)))
+            (
+                address6(sock, offset!(sock_v6_rcv_saddr)),
+                address6(sock, offset!(sock_v6_daddr)),
+            )
         } else {
             return None;
         };
         let (netns, netns_cookie) = socket_netns(sock);
         let remote_port: u16 = field(sock, offset!(sock_dport));
         let local_port: u16 = field(sock, offset!(sock_num));
-        Some(SocketName { local, remote, local_port, remote_port: u16::from_be(remote_port), netns, netns_cookie })
+        Some(SocketName {
+            local,
+            remote,
+            local_port,
+            remote_port: u16::from_be(remote_port),
+            netns,
+            netns_cookie,
+        })
     }
 }
 
@@ -189,7 +202,11 @@ pub fn packet_name(skb: u64) -> Option<PacketName> {
         name.target = probe(ip, 24)?;
         name.transport = header[6];
         let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
-        name.length_bytes = if payload > 0 { payload + IPV6_HEADER } else { buffer_length };
+        name.length_bytes = if payload > 0 {
+            payload + IPV6_HEADER
+        } else {
+            buffer_length
+        };
         IPV6_HEADER
     };
     if name.transport == 6 || name.transport == 17 {

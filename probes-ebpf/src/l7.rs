@@ -72,7 +72,11 @@ pub unsafe fn follow(
     direction: Direction,
     now_ns: u64,
 ) {
-    let mut walk = Walk { payload: SegmentPayload { skb, base }, state, cursor: Cursor::new(length, now_ns) };
+    let mut walk = Walk {
+        payload: SegmentPayload { skb, base },
+        state,
+        cursor: Cursor::new(length, now_ns),
+    };
     let step: extern "C" fn(u32, *mut Walk) -> i64 = match direction {
         Direction::ToServer => to_server,
         Direction::ToClient => to_client,

@@ -49,7 +49,9 @@ fn packet(ctx: &SkBuffContext, egress: bool) {
         let Some(conn) = CONNS.get_ptr_mut(cookie) else { return };
         segment(ctx, conn, transport_at, egress);
     } else if transport == IPPROTO_UDP {
-        let Some((source, target)) = addresses(ctx, &ip) else { return };
+        let Some((source, target)) = addresses(ctx, &ip) else {
+            return;
+        };
         let ends = if egress { (&source, &target) } else { (&target, &source) };
         dns::datagram(ctx, cookie, ends, transport_at + UDP_HEADER, egress);
     }
@@ -58,14 +60,19 @@ fn packet(ctx: &SkBuffContext, egress: bool) {
 #[inline(always)]
 fn addresses(ctx: &SkBuffContext, ip: &[u8; 20]) -> Option<(Address, Address)> {
     if ip[0] >> 4 == 4 {
-        return Some((mapped([ip[12], ip[13], ip[14], ip[15]]), mapped([ip[16], ip[17], ip[18], ip[19]])));
+        return Some((
+            mapped([ip[12], ip[13], ip[14], ip[15]]),
+            mapped([ip[16], ip[17], ip[18], ip[19]]),
+        ));
     }
     Some((ctx.load(8).ok()?, ctx.load(24).ok()?))
 }
 
 #[inline(always)]
 fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool) {
-    let Ok(tcp) = ctx.load::<[u8; TCP_HEADER_MIN as usize]>(transport_at as usize) else { return };
+    let Ok(tcp) = ctx.load::<[u8; TCP_HEADER_MIN as usize]>(transport_at as usize) else {
+        return;
+    };
     let payload_at = transport_at + u32::from(tcp[12] >> 4) * 4;
     let total = ctx.len();
     // SAFETY: `conn` points into a map value.
@@ -81,7 +88,9 @@ fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool
     let mut payload_at = payload_at;
     let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
     // SAFETY: `conn` points into a map value.
-    let Some(news) = (unsafe { follow(conn, sequence, length, egress) }) else { return };
+    let Some(news) = (unsafe { follow(conn, sequence, length, egress) }) else {
+        return;
+    };
     payload_at += news.skip;
     length -= news.skip;
     // SAFETY: `conn` points into a map value, helpers without preconditions.
@@ -165,7 +174,10 @@ unsafe fn follow(conn: *mut Conn, sequence: u32, length: u32, egress: bool) -> O
         let known = if egress { CONN_SENT_KNOWN } else { CONN_RECEIVED_KNOWN };
         let end = sequence.wrapping_add(length);
         let expected = if egress { (*conn).sent_end } else { (*conn).received_end };
-        let mut news = News { skip: 0, missing_bytes: 0 };
+        let mut news = News {
+            skip: 0,
+            missing_bytes: 0,
+        };
         if (*conn).flags & known != 0 {
             let seen = expected.wrapping_sub(sequence) as i32;
             if seen > 0 {

@@ -28,7 +28,11 @@ pub fn process_exec_raw(_ctx: RawTracePointContext) -> i32 {
 /// Hook: `sched_process_exit`. Fires in each thread that ends; only the end of the last one is that of the process.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
-    let group_dead = if offset!(exit_has_group_dead) != 0 { ctx.arg::<u64>(1) } else { UNTOLD };
+    let group_dead = if offset!(exit_has_group_dead) != 0 {
+        ctx.arg::<u64>(1)
+    } else {
+        UNTOLD
+    };
     exited(ctx.arg::<*const c_void>(0) as u64, group_dead);
     0
 }
@@ -36,7 +40,11 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
 /// The same where BTF tracepoints are refused.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit_raw(ctx: RawTracePointContext) -> i32 {
-    let group_dead = if offset!(exit_has_group_dead) != 0 { ctx.arg::<u64>(1) } else { UNTOLD };
+    let group_dead = if offset!(exit_has_group_dead) != 0 {
+        ctx.arg::<u64>(1)
+    } else {
+        UNTOLD
+    };
     exited(ctx.arg(0), group_dead);
     0
 }
@@ -46,10 +54,15 @@ const UNTOLD: u64 = u64::MAX;
 
 #[inline(always)]
 fn exited(task: u64, group_dead: u64) {
-    let Some(tgid) = probe::<u32>(task, offset!(task_tgid)) else { return };
+    let Some(tgid) = probe::<u32>(task, offset!(task_tgid)) else {
+        return;
+    };
     // Where it is untold, the end of the first thread stands for that of the process.
-    let is_last =
-        if group_dead == UNTOLD { probe(task, offset!(task_pid)) == Some(tgid) } else { group_dead & 1 != 0 };
+    let is_last = if group_dead == UNTOLD {
+        probe(task, offset!(task_pid)) == Some(tgid)
+    } else {
+        group_dead & 1 != 0
+    };
     if !is_last {
         return;
     }
@@ -105,7 +118,15 @@ fn emit(kind: u32, exit_code: u32) {
     let comm = bpf_get_current_comm().unwrap_or([0; 16]);
     // SAFETY: helpers without preconditions.
     let (tgid, at_ns) = unsafe { ((bpf_get_current_pid_tgid() >> 32) as u32, bpf_ktime_get_ns()) };
-    entry.write(Event { at_ns, cgroup_id, kind, tgid, exit_code, reserved: 0, comm });
+    entry.write(Event {
+        at_ns,
+        cgroup_id,
+        kind,
+        tgid,
+        exit_code,
+        reserved: 0,
+        comm,
+    });
     // The reader drains the ring on each tick; waking it for every event would cost more than the event.
     const NO_WAKEUP: u64 = 1;
     entry.submit(NO_WAKEUP);

@@ -16,7 +16,11 @@ use crate::maps::record;
 pub fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let sock: *const c_void = ctx.arg(0);
     let skb: *const c_void = ctx.arg(1);
-    let reason = if offset!(reset_has_reason) != 0 { ctx.arg::<u32>(2) } else { REASON_UNKNOWN };
+    let reason = if offset!(reset_has_reason) != 0 {
+        ctx.arg::<u32>(2)
+    } else {
+        REASON_UNKNOWN
+    };
     if !sock.is_null() {
         // SAFETY: a non-null socket argument.
         if let Some(name) = unsafe { socket_name(sock) } {
@@ -88,6 +92,14 @@ fn count(kind: u8, netns: u32, reason: u32, local: (&Address, u16), remote: (&Ad
 #[inline(always)]
 fn device_netns(skb: u64) -> u32 {
     let device: u64 = probe(skb, offset!(skb_dev)).unwrap_or(0);
-    let net: u64 = if device == 0 { 0 } else { probe(device, offset!(dev_net)).unwrap_or(0) };
-    if net == 0 { 0 } else { probe(net, offset!(net_inum)).unwrap_or(0) }
+    let net: u64 = if device == 0 {
+        0
+    } else {
+        probe(device, offset!(dev_net)).unwrap_or(0)
+    };
+    if net == 0 {
+        0
+    } else {
+        probe(net, offset!(net_inum)).unwrap_or(0)
+    }
 }

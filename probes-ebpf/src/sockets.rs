@@ -154,7 +154,9 @@ pub fn socket_error(ctx: BtfTracePointContext) -> i32 {
         if protocol != IPPROTO_TCP {
             return 0;
         }
-        let Some(conn) = CONNS.get_ptr_mut(bpf_get_socket_cookie(sock.cast_mut())) else { return 0 };
+        let Some(conn) = CONNS.get_ptr_mut(bpf_get_socket_cookie(sock.cast_mut())) else {
+            return 0;
+        };
         // An error that ended the connection was read when it closed.
         if (*conn).state != STATE_CLOSED {
             (*conn).soft_error = field(sock, offset!(sock_err));
@@ -171,7 +173,9 @@ pub fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
     let sock: *const c_void = ctx.arg(0);
     // SAFETY: the first argument is a socket; `conn` points into a map value.
     unsafe {
-        let Some(conn) = CONNS.get_ptr_mut(bpf_get_socket_cookie(sock.cast_mut())) else { return 0 };
+        let Some(conn) = CONNS.get_ptr_mut(bpf_get_socket_cookie(sock.cast_mut())) else {
+            return 0;
+        };
         fill_port(conn, sock);
         let mut index = RETRANSMIT_COUNTERS - 1;
         if offset!(retransmit_has_error) != 0 {
@@ -217,7 +221,12 @@ pub fn synack_retransmit(ctx: BtfTracePointContext) -> i32 {
             to_server: u8::from(!at_local),
             reserved: [0; 3],
         };
-        record(&key, false, 0, if at_local { name.remote_port } else { name.local_port });
+        record(
+            &key,
+            false,
+            0,
+            if at_local { name.remote_port } else { name.local_port },
+        );
     }
     0
 }
@@ -252,7 +261,11 @@ pub fn socket_read(ctx: BtfTracePointContext) -> i32 {
                 // Nobody saw who opened it; listeners have the lower port almost everywhere.
                 let local: u16 = field(sock, offset!(sock_num));
                 let remote: u16 = field(sock, offset!(sock_dport));
-                let role = if local > u16::from_be(remote) { ROLE_CLIENT } else { ROLE_SERVER };
+                let role = if local > u16::from_be(remote) {
+                    ROLE_CLIENT
+                } else {
+                    ROLE_SERVER
+                };
                 match open(sock, cookie, role, STATE_OPEN, CONN_PICKED_UP) {
                     Some(conn) => conn,
                     None => return 0,

@@ -1,10 +1,14 @@
 //! What it costs to record a frame: encoding, and encoding with compression.
 
+#![expect(missing_docs, reason = "the macro of criterion writes a public function without")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gauntlet_probes::entity::{Peer, PodName};
-use gauntlet_probes::frame::{EdgeSample, Frame, L7Sample, LatencyHistogram, PodSample, Protocol, SideSample, UsageSample};
+use gauntlet_probes::frame::{
+    EdgeSample, Frame, L7Sample, LatencyHistogram, PodSample, Protocol, SideSample, UsageSample,
+};
 use gauntlet_probes::recording::{RecordingHeader, RecordingWriter};
 
 /// A frame of a cluster with 12 pods and 40 edges under load.
@@ -27,7 +31,12 @@ fn frame() -> Frame {
         outstanding_age_ns_max: 1_000_000,
         unparsed: 0,
     };
-    let side = SideSample { open: 16, srtt_us_median: Some(90), l7: vec![l7], ..SideSample::default() };
+    let side = SideSample {
+        open: 16,
+        srtt_us_median: Some(90),
+        l7: vec![l7],
+        ..SideSample::default()
+    };
     let edges = (0..40)
         .map(|index| EdgeSample {
             caller: Peer::Pod(pod(index)),
@@ -38,9 +47,25 @@ fn frame() -> Frame {
             server: Some(side.clone()),
         })
         .collect();
-    let usage = UsageSample { cpu_ns: Some(12_345_678), memory_bytes: Some(1 << 26), ..UsageSample::default() };
-    let pods = (0..12).map(|index| PodSample { pod: pod(index), usage: usage.clone() }).collect();
-    Frame { seq: 1, at_ns: 1 << 40, span_ns: 200_000_000, edges, pods, ..Frame::default() }
+    let usage = UsageSample {
+        cpu_ns: Some(12_345_678),
+        memory_bytes: Some(1 << 26),
+        ..UsageSample::default()
+    };
+    let pods = (0..12)
+        .map(|index| PodSample {
+            pod: pod(index),
+            usage: usage.clone(),
+        })
+        .collect();
+    Frame {
+        seq: 1,
+        at_ns: 1 << 40,
+        span_ns: 200_000_000,
+        edges,
+        pods,
+        ..Frame::default()
+    }
 }
 
 fn encode(criterion: &mut Criterion) {

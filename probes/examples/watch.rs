@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tick_ms: u64 = arguments.next().map_or(Ok(200), |text| text.parse())?;
     let mut probes = Probes::attach(&Options::default())?;
     for capability in probes.capabilities() {
-        eprintln!("{:20} {:24} {:?}", capability.program, capability.hook, capability.state);
+        eprintln!(
+            "{:20} {:24} {:?}",
+            capability.program, capability.hook, capability.state
+        );
     }
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -34,7 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         output.write_all(b"\n")?;
     }
     for cost in probes.program_costs().iter().filter(|cost| cost.run_count > 0) {
-        eprintln!("{:20} {:10} runs {:6} ns each", cost.name, cost.run_count, cost.run_ns / cost.run_count);
+        eprintln!(
+            "{:20} {:10} runs {:6} ns each",
+            cost.name,
+            cost.run_count,
+            cost.run_ns / cost.run_count
+        );
     }
     Ok(())
 }

@@ -129,7 +129,9 @@ pub(crate) const HOOKS: &[Hook] = &[
     Hook {
         program: "packet_drop",
         hook: "kfree_skb",
-        attachment: Attachment::Tracepoint { raw: Some("packet_drop_raw") },
+        attachment: Attachment::Tracepoint {
+            raw: Some("packet_drop_raw"),
+        },
         needs: PACKET_NAME,
         essential: false,
         absence_costs: "dropped packets and why: a filter cannot be told from a dead host",
@@ -185,7 +187,9 @@ pub(crate) const HOOKS: &[Hook] = &[
     Hook {
         program: "process_exec",
         hook: "sched_process_exec",
-        attachment: Attachment::Tracepoint { raw: Some("process_exec_raw") },
+        attachment: Attachment::Tracepoint {
+            raw: Some("process_exec_raw"),
+        },
         needs: &[],
         essential: false,
         absence_costs: "starts of processes",
@@ -193,7 +197,9 @@ pub(crate) const HOOKS: &[Hook] = &[
     Hook {
         program: "process_exit",
         hook: "sched_process_exit",
-        attachment: Attachment::Tracepoint { raw: Some("process_exit_raw") },
+        attachment: Attachment::Tracepoint {
+            raw: Some("process_exit_raw"),
+        },
         needs: TASK,
         essential: false,
         absence_costs: "ends of processes",

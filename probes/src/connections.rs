@@ -15,6 +15,9 @@ use crate::frame::{EdgeSample, MonotonicNanos, RetransmitCount, SideSample};
 use crate::identity::{Identity, Remote, ip_of};
 use crate::requests;
 
+/// How long a handshake to a virtual address may stay uncounted for want of the pod behind it.
+const NAME_AGE_MAX_NS: u64 = 100_000_000;
+
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EdgeKey {
@@ -49,8 +52,16 @@ impl Edges {
 
     /// The server's side of the edge between two peers, however it was dialled.
     pub(crate) fn server_between(&mut self, caller: Peer, callee: Peer, port: u16) -> &mut Side {
-        let known = self.sides.keys().find(|key| key.caller == caller && key.callee == callee && key.port == port);
-        let key = known.cloned().unwrap_or(EdgeKey { caller, callee, via: None, port });
+        let known = self
+            .sides
+            .keys()
+            .find(|key| key.caller == caller && key.callee == callee && key.port == port);
+        let key = known.cloned().unwrap_or(EdgeKey {
+            caller,
+            callee,
+            via: None,
+            port,
+        });
         self.server(key)
     }
 
@@ -77,7 +88,9 @@ impl Side {
         self.sample.srtt_us_max = self.srtt_us.last().copied();
         self.sample.connects_failed.sort_unstable();
         self.sample.errors.sort_unstable();
-        self.sample.retransmits.sort_unstable_by_key(|count| (count.handshake, count.error));
+        self.sample
+            .retransmits
+            .sort_unstable_by_key(|count| (count.handshake, count.error));
         self.sample.l7.sort_unstable_by_key(|sample| sample.protocol);
         self.sample
     }
@@ -105,7 +118,10 @@ struct Known {
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Known").field("key", &self.key).field("resolved", &self.resolved).finish_non_exhaustive()
+        f.debug_struct("Known")
+            .field("key", &self.key)
+            .field("resolved", &self.resolved)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,9 +158,15 @@ impl Connections {
                 known.is_client = pass;
                 name(known, conn, identity, &twins, &dialled, translations);
                 if let Some(key) = &known.key {
+                    if awaits_name(key, conn, now_ns) {
+                        continue;
+                    }
                     edges.untimed += requests::untimed(&known.last.l7, &conn.l7);
                     if pass {
-                        dialled.entry((ip_of(conn.local), conn.local_port)).or_default().push(key.clone());
+                        dialled
+                            .entry((ip_of(conn.local), conn.local_port))
+                            .or_default()
+                            .push(key.clone());
                         add(edges.client(key.clone()), &known.last, conn, now_ns);
                     } else {
                         add(edges.server(key.clone()), &known.last, conn, now_ns);
@@ -171,7 +193,12 @@ impl Connections {
 
 impl Known {
     fn new() -> Self {
-        Self { last: Box::new(bytemuck::Zeroable::zeroed()), key: None, is_client: false, resolved: false }
+        Self {
+            last: Box::new(bytemuck::Zeroable::zeroed()),
+            key: None,
+            is_client: false,
+            resolved: false,
+        }
     }
 }
 
@@ -192,10 +219,21 @@ fn twins(table: &[(u64, Conn)], identity: &Identity) -> Twins {
             continue;
         }
         if let Some(owner) = identity.local(conn.netns, ip_of(conn.local)) {
-            servers.entry((ip_of(conn.remote), conn.remote_port)).or_default().push(owner);
+            servers
+                .entry((ip_of(conn.remote), conn.remote_port))
+                .or_default()
+                .push(owner);
         }
     }
     Twins { servers }
+}
+
+/// Whether a handshake has just begun and its other end may still tell where it leads; it is counted once that is known,
+/// or on a later tick.
+fn awaits_name(key: &EdgeKey, conn: &Conn, now_ns: MonotonicNanos) -> bool {
+    matches!(key.callee, Peer::Service(_))
+        && conn.state == STATE_OPENING
+        && now_ns.saturating_sub(conn.created_ns) < NAME_AGE_MAX_NS
 }
 
 /// Finds or improves the key of a connection.
@@ -211,7 +249,9 @@ fn name(
         return;
     }
     let (local_ip, remote_ip) = (ip_of(conn.local), ip_of(conn.remote));
-    let Some(local) = identity.local(conn.netns, local_ip) else { return };
+    let Some(local) = identity.local(conn.netns, local_ip) else {
+        return;
+    };
     if remote_ip.is_loopback() || local_ip == remote_ip {
         return;
     }
@@ -222,14 +262,22 @@ fn name(
                 if matches!((&caller, &callee), (Peer::External(_), Peer::External(_))) {
                     return;
                 }
-                known.key = Some(EdgeKey { caller, callee, via: None, port: conn.remote_port });
+                known.key = Some(EdgeKey {
+                    caller,
+                    callee,
+                    via: None,
+                    port: conn.remote_port,
+                });
                 // A caller that is not bound yet may still get another address.
                 known.resolved = conn.state != STATE_OPENING;
             }
             Remote::Service(service) => {
                 let client = (local_ip, conn.local_port);
                 let twin = twins.servers.get(&client).and_then(|owners| {
-                    owners.iter().find(|owner| identity.is_endpoint(&service, owner)).or_else(|| owners.first())
+                    owners
+                        .iter()
+                        .find(|owner| identity.is_endpoint(&service, owner))
+                        .or_else(|| owners.first())
                 });
                 let callee = twin.cloned().or_else(|| identity.only_endpoint(&service)).or_else(|| {
                     let target = (remote_ip, conn.remote_port);
@@ -238,7 +286,12 @@ fn name(
                 });
                 known.resolved = callee.is_some() && conn.state != STATE_OPENING;
                 let callee = callee.unwrap_or_else(|| Peer::Service(service.clone()));
-                known.key = Some(EdgeKey { caller, callee, via: Some(service), port: conn.remote_port });
+                known.key = Some(EdgeKey {
+                    caller,
+                    callee,
+                    via: Some(service),
+                    port: conn.remote_port,
+                });
             }
         }
     } else {
@@ -252,7 +305,12 @@ fn name(
             if matches!((&caller, &local), (Peer::External(_), Peer::External(_))) {
                 return None;
             }
-            Some(EdgeKey { caller, callee: local, via: None, port: conn.local_port })
+            Some(EdgeKey {
+                caller,
+                callee: local,
+                via: None,
+                port: conn.local_port,
+            })
         });
     }
 }
@@ -271,7 +329,9 @@ fn add(side: &mut Side, last: &Conn, conn: &Conn, now_ns: MonotonicNanos) {
     let waits = conn.unread_since_ns > 0 && conn.state == STATE_OPEN;
     if waits {
         sample.unread_connections += 1;
-        sample.unread_age_ns_max = sample.unread_age_ns_max.max(now_ns.saturating_sub(conn.unread_since_ns));
+        sample.unread_age_ns_max = sample
+            .unread_age_ns_max
+            .max(now_ns.saturating_sub(conn.unread_since_ns));
         if conn.role == ROLE_SERVER && conn.flags & CONN_SERVED == 0 {
             sample.accept_backlog += 1;
         }
@@ -334,9 +394,17 @@ fn add_retransmits(sample: &mut SideSample, last: &Conn, conn: &Conn) {
                 .get(index)
                 .copied()
                 .or_else(|| (conn.other_retransmit_error != 0).then_some(conn.other_retransmit_error));
-            match sample.retransmits.iter_mut().find(|known| known.handshake == handshake && known.error == error) {
+            match sample
+                .retransmits
+                .iter_mut()
+                .find(|known| known.handshake == handshake && known.error == error)
+            {
                 Some(known) => known.count += count,
-                None => sample.retransmits.push(RetransmitCount { handshake, error, count }),
+                None => sample.retransmits.push(RetransmitCount {
+                    handshake,
+                    error,
+                    count,
+                }),
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Identity {
     by_netns: HashMap<u32, Vec<Owner>>,
     by_ip: HashMap<IpAddr, Owner>,
     service_by_ip: HashMap<IpAddr, String>,
+    /// Some pod's or node's namespace is not told.
+    has_unknown_netns: bool,
     /// Network namespace of the detector itself: on a real host, that of the cluster's outside.
     own_netns: Option<u32>,
 }
@@ -48,7 +50,10 @@ pub(crate) fn ip_of(address: Address) -> IpAddr {
 impl Identity {
     /// An empty inventory, seen from a detector in `own_netns`.
     pub(crate) fn new(own_netns: Option<u32>) -> Self {
-        Self { own_netns, ..Self::default() }
+        Self {
+            own_netns,
+            ..Self::default()
+        }
     }
 
     /// Takes in one line.
@@ -96,13 +101,21 @@ impl Identity {
                 self.by_netns.entry(netns).or_default().push(owner);
             }
         }
-        self.service_by_ip =
-            self.services.values().map(|service| (service.cluster_ip, service.name.clone())).collect();
+        self.has_unknown_netns = self.wanted_netns().is_none();
+        self.service_by_ip = self
+            .services
+            .values()
+            .map(|service| (service.cluster_ip, service.name.clone()))
+            .collect();
     }
 
     /// The network namespaces whose sockets are wanted; `None` if some pod's or node's is not known, so that all are.
     pub(crate) fn wanted_netns(&self) -> Option<Vec<u32>> {
-        let known = self.pods.values().map(|pod| pod.netns).chain(self.nodes.values().map(|node| node.netns));
+        let known = self
+            .pods
+            .values()
+            .map(|pod| pod.netns)
+            .chain(self.nodes.values().map(|node| node.netns));
         let mut wanted = known.map(narrow).collect::<Option<Vec<u32>>>()?;
         wanted.sort_unstable();
         wanted.dedup();
@@ -135,7 +148,10 @@ impl Identity {
     /// the address decides.
     pub(crate) fn local(&self, netns: u32, ip: IpAddr) -> Option<Peer> {
         if let Some(owners) = self.by_netns.get(&netns) {
-            let owner = owners.iter().find(|owner| owner.ips.contains(&ip)).or_else(|| owners.first())?;
+            let owner = owners
+                .iter()
+                .find(|owner| owner.ips.contains(&ip))
+                .or_else(|| owners.first())?;
             return Some(owner.peer.clone());
         }
         let by_ip = self.by_ip.get(&ip);
@@ -149,14 +165,17 @@ impl Identity {
     /// Owner of the place where something was seen, if its namespace is in the inventory.
     pub(crate) fn place(&self, netns: u32, ips: [IpAddr; 2]) -> Option<Peer> {
         let owners = self.by_netns.get(&netns)?;
-        let owner = owners.iter().find(|owner| ips.iter().any(|ip| owner.ips.contains(ip))).or_else(|| owners.first())?;
+        let owner = owners
+            .iter()
+            .find(|owner| ips.iter().any(|ip| owner.ips.contains(ip)))
+            .or_else(|| owners.first())?;
         Some(owner.peer.clone())
     }
 
     /// Whether a place outside the inventory may hold packets of this cluster: the detector's own namespace, one that
     /// could not be told, or any if the inventory does not tell all.
     pub(crate) fn may_carry(&self, netns: u32) -> bool {
-        netns == 0 || self.own_netns == Some(netns) || self.wanted_netns().is_none()
+        netns == 0 || self.own_netns == Some(netns) || self.has_unknown_netns
     }
 
     /// A far end, by its address.
@@ -164,7 +183,11 @@ impl Identity {
         if let Some(name) = self.service_by_ip.get(&ip) {
             return Remote::Service(name.clone());
         }
-        Remote::Peer(self.by_ip.get(&ip).map_or(Peer::External(ip), |owner| owner.peer.clone()))
+        Remote::Peer(
+            self.by_ip
+                .get(&ip)
+                .map_or(Peer::External(ip), |owner| owner.peer.clone()),
+        )
     }
 
     /// A far end as a peer, virtual addresses resolved where only one pod is behind them.
@@ -191,7 +214,9 @@ impl Identity {
     /// Whether a pod is behind a service.
     pub(crate) fn is_endpoint(&self, service: &str, peer: &Peer) -> bool {
         let Peer::Pod(pod) = peer else { return false };
-        self.services.get(service).is_some_and(|service| service.endpoints.contains(pod))
+        self.services
+            .get(service)
+            .is_some_and(|service| service.endpoints.contains(pod))
     }
 
     /// Whether an address is one of a peer's own.
@@ -266,7 +291,10 @@ pub(crate) mod tests {
         // The same address in another cluster's namespace.
         assert_eq!(identity.local(99, ip("10.1.0.1")), None);
         // The detector's own namespace: a caller from outside.
-        assert_eq!(identity.local(1, ip("192.0.2.1")), Some(Peer::External(ip("192.0.2.1"))));
+        assert_eq!(
+            identity.local(1, ip("192.0.2.1")),
+            Some(Peer::External(ip("192.0.2.1")))
+        );
         assert_eq!(identity.local(0, ip("10.1.0.1")), Some(pod("web-0")));
     }
 

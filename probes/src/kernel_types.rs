@@ -34,7 +34,10 @@ impl KernelTypes {
     /// Reads the running kernel's types.
     pub(crate) fn of_running_kernel() -> Result<Self, KernelTypesError> {
         let btf = Btf::from_file(VMLINUX).map_err(KernelTypesError)?;
-        let mut finder = Finder { btf: &btf, missing: HashSet::new() };
+        let mut finder = Finder {
+            btf: &btf,
+            missing: HashSet::new(),
+        };
         let offsets = offsets(&mut finder);
         Ok(Self {
             offsets,
@@ -105,10 +108,15 @@ impl Finder<'_> {
     fn offset_opt(&self, path: &str) -> Option<u32> {
         let mut names = path.split('.');
         let name = names.next()?;
-        let mut current = self.btf.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
-            Type::Struct(found) if !found.members.is_empty() => Some(Type::Struct(found)),
-            _ => None,
-        })?;
+        let mut current = self
+            .btf
+            .resolve_types_by_name(name)
+            .ok()?
+            .into_iter()
+            .find_map(|found| match found {
+                Type::Struct(found) if !found.members.is_empty() => Some(Type::Struct(found)),
+                _ => None,
+            })?;
         let mut bits = 0;
         for name in names {
             let (offset, inner) = self.member(&current, name)?;
@@ -121,7 +129,9 @@ impl Finder<'_> {
 
     /// A member, also within anonymous structs and unions: its offset in bits and its type.
     fn member(&self, outer: &Type, name: &str) -> Option<(u32, Type)> {
-        let (Type::Struct(outer) | Type::Union(outer)) = outer else { return None };
+        let (Type::Struct(outer) | Type::Union(outer)) = outer else {
+            return None;
+        };
         for member in &outer.members {
             let member_name = self.btf.resolve_name(member).unwrap_or_default();
             let mut inner = self.btf.resolve_chained_type(member).ok()?;
@@ -142,14 +152,19 @@ impl Finder<'_> {
 }
 
 fn tracepoint_prototype(btf: &Btf, name: &str) -> Option<btf_rs::FuncProto> {
-    btf.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?.into_iter().find_map(|found| {
-        let Type::Typedef(typedef) = found else { return None };
-        let Type::Ptr(pointer) = btf.resolve_chained_type(&typedef).ok()? else { return None };
-        match btf.resolve_chained_type(&pointer).ok()? {
-            Type::FuncProto(prototype) => Some(prototype),
-            _ => None,
-        }
-    })
+    btf.resolve_types_by_name(&format!("btf_trace_{name}"))
+        .ok()?
+        .into_iter()
+        .find_map(|found| {
+            let Type::Typedef(typedef) = found else { return None };
+            let Type::Ptr(pointer) = btf.resolve_chained_type(&typedef).ok()? else {
+                return None;
+            };
+            match btf.resolve_chained_type(&pointer).ok()? {
+                Type::FuncProto(prototype) => Some(prototype),
+                _ => None,
+            }
+        })
 }
 
 fn tracepoint_arguments(btf: &Btf, name: &str) -> Option<usize> {
@@ -168,7 +183,10 @@ fn enum_names(btf: &Btf, name: &str, prefix: &str) -> HashMap<u32, String> {
         let Type::Enum(found) = found else { continue };
         for member in &found.members {
             let Ok(text) = btf.resolve_name(member) else { continue };
-            let short = text.strip_prefix(prefix).or_else(|| text.strip_prefix("SKB_")).unwrap_or(&text);
+            let short = text
+                .strip_prefix(prefix)
+                .or_else(|| text.strip_prefix("SKB_"))
+                .unwrap_or(&text);
             names.entry(member.val()).or_insert_with(|| short.to_owned());
         }
     }

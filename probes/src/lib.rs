@@ -2,22 +2,32 @@
 //!
 //! Does not know what is normal, what a fault is, or who will look at the frames.
 
+// In the order of the data; blank lines keep it so.
 pub mod entity;
 pub mod frame;
+
 pub mod capability;
+
 mod kernel_types;
 mod symbols;
+
 mod load;
 mod read;
+
 mod identity;
-mod requests;
+
 mod connections;
+mod requests;
 mod translation;
-mod records;
+
 mod name_lookups;
-mod usage;
-mod run_queue;
+mod records;
+
 mod processes;
+mod usage;
+
+mod run_queue;
+
 pub mod recording;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -69,7 +79,9 @@ impl Probes {
         let mut loaded = Loaded::attach(options)?;
         let tables = Tables::take(&mut loaded)?;
         let hierarchies = Hierarchies::of_this_machine();
-        let own_netns = std::fs::metadata("/proc/self/ns/net").ok().and_then(|netns| u32::try_from(netns.ino()).ok());
+        let own_netns = std::fs::metadata("/proc/self/ns/net")
+            .ok()
+            .and_then(|netns| u32::try_from(netns.ino()).ok());
         let mut probes = Self {
             loaded,
             tables,
@@ -108,7 +120,8 @@ impl Probes {
         let identity = &self.identity;
         self.usage.retain(|path| {
             let pods = identity.pods().map(|pod| &pod.cgroup);
-            pods.chain(identity.nodes().map(|node| &node.cgroup)).any(|cgroup| cgroup.as_deref() == Some(path))
+            pods.chain(identity.nodes().map(|node| &node.cgroup))
+                .any(|cgroup| cgroup.as_deref() == Some(path))
         });
     }
 
@@ -119,15 +132,24 @@ impl Probes {
     pub fn tick(&mut self) -> Result<Frame, ReadError> {
         self.tables.read(&mut self.snapshot)?;
         let at_ns = monotonic_ns();
-        let mut frame = Frame { seq: self.seq, at_ns, span_ns: at_ns - self.last_at_ns, ..Frame::default() };
+        let mut frame = Frame {
+            seq: self.seq,
+            at_ns,
+            span_ns: at_ns - self.last_at_ns,
+            ..Frame::default()
+        };
         self.seq += 1;
         self.last_at_ns = at_ns;
 
         let mut edges = Edges::default();
         let finished = self.tick_connections(at_ns, &mut edges);
         let RecordSamples { drops, resets, idle } = self.tick_records(&mut edges);
-        let (dns, overdue) =
-            self.lookups.tick(at_ns, &self.snapshot.dns_pairs, &self.snapshot.dns_queries, &self.identity);
+        let (dns, overdue) = self.lookups.tick(
+            at_ns,
+            &self.snapshot.dns_pairs,
+            &self.snapshot.dns_queries,
+            &self.identity,
+        );
         self.tables.delete_conns(&finished);
         self.tables.delete_records(&idle);
         self.tables.delete_queries(&overdue);
@@ -157,7 +179,8 @@ impl Probes {
             conntrack: &mut self.conntrack,
             dropped: None,
         };
-        self.connections.tick(at_ns, &self.snapshot.conns, &self.identity, &mut translations, edges)
+        self.connections
+            .tick(at_ns, &self.snapshot.conns, &self.identity, &mut translations, edges)
     }
 
     fn tick_records(&mut self, edges: &mut Edges) -> RecordSamples {
@@ -166,18 +189,25 @@ impl Probes {
             reset_reasons: &self.loaded.types.reset_reasons,
             symbols: &mut self.symbols,
         };
-        self.records.tick(&self.snapshot.records, &self.identity, &mut names, edges)
+        self.records
+            .tick(&self.snapshot.records, &self.identity, &mut names, edges)
     }
 
     fn tick_usage(&mut self, frame: &mut Frame) {
         for pod in self.identity.pods() {
             if let Some(cgroup) = &pod.cgroup {
-                frame.pods.push(PodSample { pod: pod.name.clone(), usage: self.usage.sample(cgroup) });
+                frame.pods.push(PodSample {
+                    pod: pod.name.clone(),
+                    usage: self.usage.sample(cgroup),
+                });
             }
         }
         for node in self.identity.nodes() {
             if let Some(cgroup) = &node.cgroup {
-                frame.nodes.push(NodeSample { node: node.name.clone(), usage: self.usage.sample(cgroup) });
+                frame.nodes.push(NodeSample {
+                    node: node.name.clone(),
+                    usage: self.usage.sample(cgroup),
+                });
             }
         }
     }
@@ -191,8 +221,13 @@ impl Probes {
             unparsed: 0,
             untimed: 0,
         };
-        let sides = frame.edges.iter().flat_map(|edge| edge.client.iter().chain(&edge.server));
-        let samples = sides.flat_map(|side| &side.l7).filter(|sample| sample.protocol != Protocol::Encrypted);
+        let sides = frame
+            .edges
+            .iter()
+            .flat_map(|edge| edge.client.iter().chain(&edge.server));
+        let samples = sides
+            .flat_map(|side| &side.l7)
+            .filter(|sample| sample.protocol != Protocol::Encrypted);
         let unparsed = samples.map(|sample| u64::from(sample.unparsed)).sum();
         let loss = LossSample {
             connections: now.connections - self.last_lost.connections,

@@ -67,7 +67,10 @@ impl Loaded {
         for hook in HOOKS {
             let state = attach_one(&mut ebpf, &btf, &types, root.as_deref(), hook);
             if let (true, HookState::Missing { why }) = (hook.essential, &state) {
-                return Err(AttachError::Essential { hook: hook.hook, why: why.clone() });
+                return Err(AttachError::Essential {
+                    hook: hook.hook,
+                    why: why.clone(),
+                });
             }
             capabilities.push(Capability {
                 program: hook.program,
@@ -78,7 +81,12 @@ impl Loaded {
             });
         }
         let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok();
-        Ok(Self { ebpf, capabilities, types, statistics })
+        Ok(Self {
+            ebpf,
+            capabilities,
+            types,
+            statistics,
+        })
     }
 
     /// What each program has cost.
@@ -90,7 +98,11 @@ impl Loaded {
                 let info = program.info().ok()?;
                 let run_ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
                 let run_count = if self.statistics.is_some() { info.run_count() } else { 0 };
-                Some(ProgramCost { name: name.to_owned(), run_count, run_ns })
+                Some(ProgramCost {
+                    name: name.to_owned(),
+                    run_count,
+                    run_ns,
+                })
             })
             .collect();
         costs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -110,16 +122,22 @@ pub(crate) fn cgroup2_root() -> Option<PathBuf> {
 
 fn attach_one(ebpf: &mut Ebpf, btf: &Btf, types: &KernelTypes, root: Option<&Path>, hook: &Hook) -> HookState {
     if let Some(field) = hook.needs.iter().find(|field| types.missing_fields.contains(**field)) {
-        return HookState::Missing { why: format!("this kernel has no field {field}") };
+        return HookState::Missing {
+            why: format!("this kernel has no field {field}"),
+        };
     }
     if hook.program == "oom_victim" && !types.oom_names_task {
-        return HookState::Missing { why: "this kernel's tracepoint does not name the victim".to_owned() };
+        return HookState::Missing {
+            why: "this kernel's tracepoint does not name the victim".to_owned(),
+        };
     }
     match hook.attachment {
         Attachment::Tracepoint { raw } => match attach_btf(ebpf, btf, hook) {
             Ok(()) => degraded_by_shape(types, hook).unwrap_or(HookState::Attached { via: "tp_btf" }),
             Err(refused) => match raw.map(|program| attach_raw(ebpf, program, hook.hook)) {
-                Some(Ok(())) => HookState::Degraded { how: format!("raw tracepoint, because {}", chain(&refused)) },
+                Some(Ok(())) => HookState::Degraded {
+                    how: format!("raw tracepoint, because {}", chain(&refused)),
+                },
                 Some(Err(_)) | None => HookState::Missing { why: chain(&refused) },
             },
         },
@@ -155,11 +173,17 @@ fn attach_raw(ebpf: &mut Ebpf, program: &str, hook: &str) -> Result<(), ProgramE
 
 fn attach_cgroup(ebpf: &mut Ebpf, root: Option<&Path>, hook: &Hook, kind: CgroupSkbAttachType) -> HookState {
     let Some(root) = root else {
-        return HookState::Missing { why: "no v2 cgroup hierarchy is mounted".to_owned() };
+        return HookState::Missing {
+            why: "no v2 cgroup hierarchy is mounted".to_owned(),
+        };
     };
     let cgroup = match File::open(root) {
         Ok(cgroup) => cgroup,
-        Err(error) => return HookState::Missing { why: format!("failed to open {}: {error}", root.display()) },
+        Err(error) => {
+            return HookState::Missing {
+                why: format!("failed to open {}: {error}", root.display()),
+            };
+        }
     };
     let attached = find::<CgroupSkb>(ebpf, hook.program).and_then(|program| {
         program.load()?;

@@ -37,7 +37,10 @@ impl NameLookups {
     ) -> (Vec<DnsSample>, Vec<DnsQueryKey>) {
         let mut samples: BTreeMap<(Peer, Peer), DnsSample> = BTreeMap::new();
         for (pair, counts) in pairs {
-            let last = self.known.entry(*pair).or_insert_with(|| Box::new(bytemuck::Zeroable::zeroed()));
+            let last = self
+                .known
+                .entry(*pair)
+                .or_insert_with(|| Box::new(bytemuck::Zeroable::zeroed()));
             let change = change(last, counts);
             **last = *counts;
             if let (Some(ends), true) = (ends(&self.netns_by_cookie, pair, identity), change.0 + change.1 > 0) {
@@ -88,16 +91,18 @@ fn add(sample: &mut DnsSample, (queries, responses, nxdomain, failures, latency)
 }
 
 fn sample(samples: &mut BTreeMap<(Peer, Peer), DnsSample>, (client, server): (Peer, Peer)) -> &mut DnsSample {
-    samples.entry((client.clone(), server.clone())).or_insert_with(|| DnsSample {
-        client,
-        server,
-        queries: 0,
-        responses: 0,
-        nxdomain: 0,
-        failures: 0,
-        unanswered: 0,
-        latency: LatencyHistogram::default(),
-    })
+    samples
+        .entry((client.clone(), server.clone()))
+        .or_insert_with(|| DnsSample {
+            client,
+            server,
+            queries: 0,
+            responses: 0,
+            nxdomain: 0,
+            failures: 0,
+            unanswered: 0,
+            latency: LatencyHistogram::default(),
+        })
 }
 
 fn ends(netns_by_cookie: &HashMap<u64, u32>, pair: &DnsPair, identity: &Identity) -> Option<(Peer, Peer)> {
@@ -129,19 +134,30 @@ mod tests {
     #[test]
     fn counts_are_of_the_tick_and_overdue_questions_are_unanswered_once() {
         let identity = cluster();
-        let pair = DnsPair { netns_cookie: 7, client: mapped([10, 1, 0, 1]), server: mapped([10, 0, 0, 53]) };
+        let pair = DnsPair {
+            netns_cookie: 7,
+            client: mapped([10, 1, 0, 1]),
+            server: mapped([10, 0, 0, 53]),
+        };
         let mut counts = DnsCounts::zeroed();
         counts.queries = 3;
         counts.responses = 2;
         counts.nxdomain = 1;
         counts.latency[10] = 2;
         let query = (
-            DnsQueryKey { cookie: 1, transaction: 9, reserved: 0 },
+            DnsQueryKey {
+                cookie: 1,
+                transaction: 9,
+                reserved: 0,
+            },
             DnsQuery { asked_ns: 1_000, pair },
         );
         let mut lookups = NameLookups::default();
         let (samples, overdue) = lookups.tick(2_000, &[(pair, counts)], &[query], &identity);
-        assert_eq!((samples[0].client.clone(), samples[0].queries, samples[0].nxdomain), (pod("web-0"), 3, 1));
+        assert_eq!(
+            (samples[0].client.clone(), samples[0].queries, samples[0].nxdomain),
+            (pod("web-0"), 3, 1)
+        );
         assert_eq!(samples[0].latency.count(), 2);
         assert!(overdue.is_empty());
         let (samples, overdue) = lookups.tick(3_000_000_000, &[(pair, counts)], &[query], &identity);

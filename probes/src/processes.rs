@@ -34,7 +34,11 @@ impl ProcessNames {
         let mut told: Vec<_> = events
             .iter()
             .filter_map(|event| {
-                let length = event.comm.iter().position(|byte| *byte == 0).unwrap_or(event.comm.len());
+                let length = event
+                    .comm
+                    .iter()
+                    .position(|byte| *byte == 0)
+                    .unwrap_or(event.comm.len());
                 Some(ProcessEvent {
                     at_ns: event.at_ns,
                     pod: self.pods.get(&event.cgroup_id)?.clone(),

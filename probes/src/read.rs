@@ -27,7 +27,10 @@ struct Table<const K: usize, const V: usize> {
 impl<const K: usize, const V: usize> Table<K, V> {
     fn take(loaded: &mut Loaded, name: &'static str) -> Result<Self, AttachError> {
         let map = loaded.ebpf.take_map(name).ok_or(AttachError::Map(name))?;
-        Ok(Self { name, map: HashMap::try_from(map).map_err(|_| AttachError::Map(name))? })
+        Ok(Self {
+            name,
+            map: HashMap::try_from(map).map_err(|_| AttachError::Map(name))?,
+        })
     }
 
     /// All entries. One that goes while they are read is left out.
@@ -35,13 +38,21 @@ impl<const K: usize, const V: usize> Table<K, V> {
         into.clear();
         let mut keys = Vec::new();
         for key in self.map.keys() {
-            keys.push(key.map_err(|source| ReadError { table: self.name, source })?);
+            keys.push(key.map_err(|source| ReadError {
+                table: self.name,
+                source,
+            })?);
         }
         for key in keys {
             match self.map.get(&key, 0) {
                 Ok(value) => into.push((bytemuck::pod_read_unaligned(&key), bytemuck::pod_read_unaligned(&value))),
                 Err(MapError::KeyNotFound) => (),
-                Err(source) => return Err(ReadError { table: self.name, source }),
+                Err(source) => {
+                    return Err(ReadError {
+                        table: self.name,
+                        source,
+                    });
+                }
             }
         }
         Ok(())
@@ -55,7 +66,10 @@ impl<const K: usize, const V: usize> Table<K, V> {
     }
 
     fn insert<Key: NoUninit, Value: NoUninit>(&mut self, key: &Key, value: &Value) {
-        let bytes = (<[u8; K]>::try_from(bytemuck::bytes_of(key)), <[u8; V]>::try_from(bytemuck::bytes_of(value)));
+        let bytes = (
+            <[u8; K]>::try_from(bytemuck::bytes_of(key)),
+            <[u8; V]>::try_from(bytemuck::bytes_of(value)),
+        );
         if let (Ok(key), Ok(value)) = bytes {
             let _ = self.map.insert(key, value, 0);
         }
@@ -123,7 +137,10 @@ impl Tables {
             }
         }
         for counter in 0..LOST_COUNTERS {
-            let values = self.lost.get(&counter, 0).map_err(|source| ReadError { table: "LOST", source })?;
+            let values = self
+                .lost
+                .get(&counter, 0)
+                .map_err(|source| ReadError { table: "LOST", source })?;
             into.lost[counter as usize] = values.iter().sum();
         }
         // The order of a hash table is accidental.

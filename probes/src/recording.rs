@@ -98,7 +98,10 @@ impl<W: Write> RecordingWriter<W> {
     /// # Errors
     /// If `writer` fails.
     pub fn new(writer: W, header: &RecordingHeader) -> Result<Self, RecordingError> {
-        let mut this = Self { stream: zstd::Encoder::new(writer, COMPRESSION_LEVEL)?, unflushed: 0 };
+        let mut this = Self {
+            stream: zstd::Encoder::new(writer, COMPRESSION_LEVEL)?,
+            unflushed: 0,
+        };
         this.put(TAG_HEADER, &json(TAG_HEADER, header)?)?;
         Ok(this)
     }
@@ -116,8 +119,10 @@ impl<W: Write> RecordingWriter<W> {
     /// # Errors
     /// If the writer fails.
     pub fn frame(&mut self, frame: &Frame) -> Result<(), RecordingError> {
-        let bytes = postcard::to_stdvec(frame)
-            .map_err(|error| RecordingError::Malformed { tag: TAG_FRAME, cause: error.to_string() })?;
+        let bytes = postcard::to_stdvec(frame).map_err(|error| RecordingError::Malformed {
+            tag: TAG_FRAME,
+            cause: error.to_string(),
+        })?;
         self.put(TAG_FRAME, &bytes)?;
         self.unflushed += 1;
         if self.unflushed >= FRAMES_PER_FLUSH {
@@ -139,7 +144,10 @@ impl<W: Write> RecordingWriter<W> {
         let length = u32::try_from(bytes.len())
             .ok()
             .filter(|length| *length <= RECORD_BYTES_MAX)
-            .ok_or_else(|| RecordingError::Malformed { tag, cause: "longer than a record may be".to_owned() })?;
+            .ok_or_else(|| RecordingError::Malformed {
+                tag,
+                cause: "longer than a record may be".to_owned(),
+            })?;
         self.stream.write_all(&[tag])?;
         self.stream.write_all(&length.to_le_bytes())?;
         self.stream.write_all(bytes)?;
@@ -148,11 +156,17 @@ impl<W: Write> RecordingWriter<W> {
 }
 
 fn json<T: Serialize>(tag: u8, value: &T) -> Result<Vec<u8>, RecordingError> {
-    serde_json::to_vec(value).map_err(|error| RecordingError::Malformed { tag, cause: error.to_string() })
+    serde_json::to_vec(value).map_err(|error| RecordingError::Malformed {
+        tag,
+        cause: error.to_string(),
+    })
 }
 
 fn from_json<'a, T: Deserialize<'a>>(tag: u8, bytes: &'a [u8]) -> Result<T, RecordingError> {
-    serde_json::from_slice(bytes).map_err(|error| RecordingError::Malformed { tag, cause: error.to_string() })
+    serde_json::from_slice(bytes).map_err(|error| RecordingError::Malformed {
+        tag,
+        cause: error.to_string(),
+    })
 }
 
 /// Reads a recording: an iterator over its records, which ends after the first error.
@@ -179,7 +193,10 @@ impl<R: Read> RecordingReader<R> {
             return Err(RecordingError::Unsupported("it has no header".to_owned()));
         }
         let header: RecordingHeader = from_json(tag, &bytes)?;
-        let expected = RecordingHeader { recorder: header.recorder.clone(), ..RecordingHeader::new("") };
+        let expected = RecordingHeader {
+            recorder: header.recorder.clone(),
+            ..RecordingHeader::new("")
+        };
         if header != expected {
             return Err(RecordingError::Unsupported(format!(
                 "{} {} with frames {} in {}; this reader knows {} {} with frames {} in {}",
@@ -193,7 +210,11 @@ impl<R: Read> RecordingReader<R> {
                 expected.frame_encoding,
             )));
         }
-        Ok(Self { stream, header, failed: false })
+        Ok(Self {
+            stream,
+            header,
+            failed: false,
+        })
     }
 
     /// The header.
@@ -203,14 +224,21 @@ impl<R: Read> RecordingReader<R> {
     }
 
     fn record(&mut self) -> Result<Option<Record>, RecordingError> {
-        let Some((tag, bytes)) = take(&mut self.stream)? else { return Ok(None) };
+        let Some((tag, bytes)) = take(&mut self.stream)? else {
+            return Ok(None);
+        };
         let record = match tag {
             TAG_INVENTORY => Record::Inventory(from_json(tag, &bytes)?),
-            TAG_FRAME => Record::Frame(
-                postcard::from_bytes(&bytes)
-                    .map_err(|error| RecordingError::Malformed { tag, cause: error.to_string() })?,
-            ),
-            _ => return Err(RecordingError::Malformed { tag, cause: "unknown tag".to_owned() }),
+            TAG_FRAME => Record::Frame(postcard::from_bytes(&bytes).map_err(|error| RecordingError::Malformed {
+                tag,
+                cause: error.to_string(),
+            })?),
+            _ => {
+                return Err(RecordingError::Malformed {
+                    tag,
+                    cause: "unknown tag".to_owned(),
+                });
+            }
         };
         Ok(Some(record))
     }
@@ -242,7 +270,10 @@ fn take(stream: &mut impl Read) -> Result<Option<(u8, Vec<u8>)>, RecordingError>
     read_exact(stream, &mut length)?;
     let length = u32::from_le_bytes(length);
     if length > RECORD_BYTES_MAX {
-        return Err(RecordingError::Malformed { tag: tag[0], cause: format!("{length} bytes long") });
+        return Err(RecordingError::Malformed {
+            tag: tag[0],
+            cause: format!("{length} bytes long"),
+        });
     }
     // Grown as bytes arrive: a length that lies costs no memory.
     let mut bytes = Vec::new();
@@ -275,7 +306,13 @@ mod tests {
             comm: "web".to_owned(),
             kind: ProcessEventKind::Signalled(9),
         };
-        Frame { seq, at_ns: seq * 200, span_ns: 200, events: vec![event], ..Frame::default() }
+        Frame {
+            seq,
+            at_ns: seq * 200,
+            span_ns: 200,
+            events: vec![event],
+            ..Frame::default()
+        }
     }
 
     fn recording() -> Vec<u8> {
@@ -309,6 +346,9 @@ mod tests {
 
     #[test]
     fn something_else_is_no_recording() {
-        assert!(matches!(RecordingReader::new(&b"hello, world"[..]), Err(RecordingError::Unsupported(_))));
+        assert!(matches!(
+            RecordingReader::new(&b"hello, world"[..]),
+            Err(RecordingError::Unsupported(_))
+        ));
     }
 }

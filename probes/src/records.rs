@@ -68,7 +68,9 @@ impl Records {
         let mut samples = RecordSamples::default();
         let mut drops = BTreeMap::new();
         for (key, value) in table {
-            let Some(change) = self.change(key, value, &mut samples.idle) else { continue };
+            let Some(change) = self.change(key, value, &mut samples.idle) else {
+                continue;
+            };
             match key.kind {
                 RECORD_DROP => add_drop(&mut drops, &change, identity, names),
                 RECORD_RESET_SENT | RECORD_RESET_RECEIVED => samples.resets.extend(reset(&change, identity, names)),
@@ -87,7 +89,12 @@ impl Records {
     }
 
     fn change(&mut self, key: &RecordKey, value: &RecordValue, idle: &mut Vec<RecordKey>) -> Option<Change> {
-        let zero = RecordValue { count: 0, syn_count: 0, length_bytes_max: 0, other_port: 0 };
+        let zero = RecordValue {
+            count: 0,
+            syn_count: 0,
+            length_bytes_max: 0,
+            other_port: 0,
+        };
         let (last, idle_ticks) = self.known.entry(*key).or_insert((zero, 0));
         // An entry that was deleted and came again starts at zero.
         if value.count < last.count {
@@ -113,14 +120,19 @@ impl Records {
     }
 }
 
-type DropKey = (Option<Peer>, String, String, Direction, Option<Peer>, Option<Peer>, u16, bool, Transport);
+type DropKey = (
+    Option<Peer>,
+    String,
+    String,
+    Direction,
+    Option<Peer>,
+    Option<Peer>,
+    u16,
+    bool,
+    Transport,
+);
 
-fn add_drop(
-    drops: &mut BTreeMap<DropKey, DropSample>,
-    change: &Change,
-    identity: &Identity,
-    names: &mut Names<'_>,
-) {
+fn add_drop(drops: &mut BTreeMap<DropKey, DropSample>, change: &Change, identity: &Identity, names: &mut Names<'_>) {
     let key = &change.key;
     let (source_ip, target_ip) = (ip_of(key.source), ip_of(key.target));
     let at = identity.place(key.netns, [source_ip, target_ip]);
@@ -128,7 +140,11 @@ fn add_drop(
     if at.is_none() && !(identity.may_carry(key.netns) && (identity.knows(source_ip) || identity.knows(target_ip))) {
         return;
     }
-    let reason = names.drop_reasons.get(&key.reason).cloned().unwrap_or_else(|| key.reason.to_string());
+    let reason = names
+        .drop_reasons
+        .get(&key.reason)
+        .cloned()
+        .unwrap_or_else(|| key.reason.to_string());
     let symbol = names.symbols.name(key.location).to_owned();
     if NOISE.contains(&(reason.as_str(), symbol.as_str())) {
         return;
@@ -193,8 +209,13 @@ fn reset(change: &Change, identity: &Identity, names: &Names<'_>) -> Option<Rese
     if local.is_loopback() || matches!(at, Peer::External(_)) && !identity.knows(remote) {
         return None;
     }
-    let reason = (key.reason != REASON_UNKNOWN)
-        .then(|| names.reset_reasons.get(&key.reason).cloned().unwrap_or_else(|| key.reason.to_string()));
+    let reason = (key.reason != REASON_UNKNOWN).then(|| {
+        names
+            .reset_reasons
+            .get(&key.reason)
+            .cloned()
+            .unwrap_or_else(|| key.reason.to_string())
+    });
     Some(ResetSample {
         at,
         peer: Some(identity.remote_peer(remote)),
@@ -208,7 +229,9 @@ fn reset(change: &Change, identity: &Identity, names: &Names<'_>) -> Option<Rese
 
 fn add_synack(change: &Change, identity: &Identity, edges: &mut Edges) {
     let key = &change.key;
-    let Some(callee) = identity.local(key.netns, ip_of(key.source)) else { return };
+    let Some(callee) = identity.local(key.netns, ip_of(key.source)) else {
+        return;
+    };
     let caller = identity.remote_peer(ip_of(key.target));
     let side = edges.server_between(caller, callee, key.port);
     side.sample.synack_retransmits = side.sample.synack_retransmits.saturating_add(change.count);

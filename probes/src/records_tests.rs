@@ -33,13 +33,22 @@ fn key(kind: u8, netns: u32, source: &str, target: &str) -> RecordKey {
 }
 
 fn value(count: u64) -> RecordValue {
-    RecordValue { count, syn_count: count, length_bytes_max: 60, other_port: 40_000 }
+    RecordValue {
+        count,
+        syn_count: count,
+        length_bytes_max: 60,
+        other_port: 40_000,
+    }
 }
 
 fn tick(records: &mut Records, table: &[(RecordKey, RecordValue)], edges: &mut Edges) -> RecordSamples {
     let reasons = HashMap::from([(8, "NETFILTER_DROP".to_owned())]);
     let mut symbols = Symbols::default();
-    let mut names = Names { drop_reasons: &reasons, reset_reasons: &reasons, symbols: &mut symbols };
+    let mut names = Names {
+        drop_reasons: &reasons,
+        reset_reasons: &reasons,
+        symbols: &mut symbols,
+    };
     records.tick(table, &cluster(), &mut names, edges)
 }
 
@@ -56,7 +65,10 @@ fn a_drop_without_socket_is_attributed_by_namespace_and_header() {
         ]
     };
     let drops = tick(&mut records, &table(3), &mut Edges::default()).drops;
-    let told: Vec<_> = drops.iter().map(|drop| (drop.at.clone().unwrap(), drop.direction, drop.count)).collect();
+    let told: Vec<_> = drops
+        .iter()
+        .map(|drop| (drop.at.clone().unwrap(), drop.direction, drop.count))
+        .collect();
     assert_eq!(
         told,
         [
@@ -65,7 +77,10 @@ fn a_drop_without_socket_is_attributed_by_namespace_and_header() {
             (Peer::Node(NodeName::new("node-1")), Direction::Forward, 3),
         ]
     );
-    assert_eq!((drops[0].reason.as_str(), drops[0].symbol.as_str()), ("NETFILTER_DROP", "0x1234"));
+    assert_eq!(
+        (drops[0].reason.as_str(), drops[0].symbol.as_str()),
+        ("NETFILTER_DROP", "0x1234")
+    );
     assert_eq!(drops[1].target, Some(Peer::Service("cache".to_owned())));
     let drops = tick(&mut records, &table(5), &mut Edges::default()).drops;
     assert_eq!((drops.len(), drops[0].count, drops[0].syn_count), (3, 2, 2));
@@ -90,9 +105,21 @@ fn a_reset_is_told_at_its_end_with_its_reason() {
     sent.to_server = 0;
     let mut untold = sent;
     untold.reason = REASON_UNKNOWN;
-    let resets = tick(&mut Records::default(), &[(sent, value(1)), (untold, value(2))], &mut Edges::default()).resets;
-    assert_eq!((resets[0].reason.as_deref(), resets[1].reason.as_deref()), (None, Some("NETFILTER_DROP")));
-    assert!(resets.iter().all(|reset| reset.at == pod("cache-0") && reset.at_server && reset.sent));
+    let resets = tick(
+        &mut Records::default(),
+        &[(sent, value(1)), (untold, value(2))],
+        &mut Edges::default(),
+    )
+    .resets;
+    assert_eq!(
+        (resets[0].reason.as_deref(), resets[1].reason.as_deref()),
+        (None, Some("NETFILTER_DROP"))
+    );
+    assert!(
+        resets
+            .iter()
+            .all(|reset| reset.at == pod("cache-0") && reset.at_server && reset.sent)
+    );
     assert_eq!(resets[0].peer, Some(pod("web-0")));
 }
 
@@ -103,6 +130,9 @@ fn a_synack_sent_again_goes_to_the_servers_side_of_its_edge() {
     let mut edges = Edges::default();
     tick(&mut Records::default(), &[(again, value(4))], &mut edges);
     let edges = edges.into_samples();
-    assert_eq!((edges[0].caller.clone(), edges[0].callee.clone(), edges[0].port), (pod("web-0"), pod("cache-0"), 6379));
+    assert_eq!(
+        (edges[0].caller.clone(), edges[0].callee.clone(), edges[0].port),
+        (pod("web-0"), pod("cache-0"), 6379)
+    );
     assert_eq!(edges[0].server.as_ref().unwrap().synack_retransmits, 4);
 }

@@ -21,10 +21,14 @@ pub(crate) fn add(side: &mut SideSample, last: &L7State, now: &L7State, closed: 
     if protocol == Protocol::Unknown && unparsed + encrypted == 0 {
         return;
     }
-    let index = side.l7.iter().position(|sample| sample.protocol == protocol).unwrap_or_else(|| {
-        side.l7.push(empty(protocol));
-        side.l7.len() - 1
-    });
+    let index = side
+        .l7
+        .iter()
+        .position(|sample| sample.protocol == protocol)
+        .unwrap_or_else(|| {
+            side.l7.push(empty(protocol));
+            side.l7.len() - 1
+        });
     let sample = &mut side.l7[index];
     sample.requests += grown(now.requests, last.requests);
     sample.responses += grown(now.responses, last.responses);

@@ -27,7 +27,11 @@ struct Task {
 impl RunQueue {
     /// The tasks of the cgroup (v2) in `directory`.
     pub(crate) fn new(directory: Option<PathBuf>) -> Self {
-        Self { directory, tasks: HashMap::new(), process_count: None }
+        Self {
+            directory,
+            tasks: HashMap::new(),
+            process_count: None,
+        }
     }
 
     /// Looks for new tasks.
@@ -36,9 +40,13 @@ impl RunQueue {
         let mut processes = Vec::new();
         self.process_count = collect(directory, DEPTH_MAX, &mut processes).then_some(processes.len() as u32);
         for tgid in processes {
-            let Ok(entries) = fs::read_dir(format!("/proc/{tgid}/task")) else { continue };
+            let Ok(entries) = fs::read_dir(format!("/proc/{tgid}/task")) else {
+                continue;
+            };
             for entry in entries.flatten() {
-                let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
                 if self.tasks.len() >= TASKS_MAX || self.tasks.contains_key(&tid) {
                     continue;
                 }
@@ -74,12 +82,19 @@ impl RunQueue {
 fn read(statistics: &File) -> Option<u64> {
     let mut buffer = [0; 96];
     let length = statistics.read_at(&mut buffer, 0).ok()?;
-    std::str::from_utf8(&buffer[..length]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+    std::str::from_utf8(&buffer[..length])
+        .ok()?
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 /// Processes of a cgroup and those below; false if it is gone.
 fn collect(directory: &Path, depth: u32, into: &mut Vec<u32>) -> bool {
-    let Ok(list) = fs::read_to_string(directory.join("cgroup.procs")) else { return false };
+    let Ok(list) = fs::read_to_string(directory.join("cgroup.procs")) else {
+        return false;
+    };
     into.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()));
     if depth > 0 {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -24,12 +24,18 @@ impl Symbols {
         let mut symbols = Self::default();
         for line in table.lines() {
             let mut words = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
-            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
+            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            let Ok(address) = u64::from_str_radix(address, 16) else {
+                continue;
+            };
             if address == 0 || !matches!(kind, "t" | "T" | "w" | "W") {
                 continue;
             }
-            let Ok(offset) = u32::try_from(symbols.names.len()) else { break };
+            let Ok(offset) = u32::try_from(symbols.names.len()) else {
+                break;
+            };
             symbols.addresses.push((address, offset));
             symbols.names.push_str(name);
             symbols.names.push('\n');
@@ -43,7 +49,9 @@ impl Symbols {
     /// The function at `address`; the address itself, in hexadecimal, where symbols are hidden.
     pub(crate) fn name(&mut self, address: u64) -> &str {
         if !self.known.contains_key(&address) {
-            let name = self.look_up(address).map_or_else(|| format!("{address:#x}"), str::to_owned);
+            let name = self
+                .look_up(address)
+                .map_or_else(|| format!("{address:#x}"), str::to_owned);
             self.known.insert(address, name);
         }
         &self.known[&address]

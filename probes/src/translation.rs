@@ -58,11 +58,15 @@ impl Translations for TickTranslations<'_> {
         }
         let node = identity.node_of(caller)?;
         let netns = node.netns?;
-        let table = self.conntrack.nodes.entry(node.name.clone()).or_insert_with(|| NodeTable {
-            file: open_table(netns),
-            read_at: None,
-            flows: HashMap::new(),
-        });
+        let table = self
+            .conntrack
+            .nodes
+            .entry(node.name.clone())
+            .or_insert_with(|| NodeTable {
+                file: open_table(netns),
+                read_at: None,
+                flows: HashMap::new(),
+            });
         table.refresh();
         table.flows.get(&(client.0, client.1, target.0, target.1)).copied()
     }
@@ -75,7 +79,9 @@ fn dropped_flows(records: &[(RecordKey, RecordValue)], identity: &Identity) -> H
         .filter(|(key, _)| key.kind == RECORD_DROP && key.to_server == 1 && key.transport == 6)
         .filter_map(|(key, value)| {
             let target = ip_of(key.target);
-            let Remote::Peer(Peer::Pod(_)) = identity.remote(target) else { return None };
+            let Remote::Peer(Peer::Pod(_)) = identity.remote(target) else {
+                return None;
+            };
             Some(((ip_of(key.source), u16::try_from(value.other_port).ok()?), target))
         })
         .collect()
@@ -101,7 +107,9 @@ fn parse(table: &str) -> HashMap<Flow, IpAddr> {
     let mut flows = HashMap::new();
     for line in table.lines().filter(|line| line.contains(" tcp ")) {
         let values = |name: &str| {
-            line.split_ascii_whitespace().filter_map(move |word| word.strip_prefix(name)).collect::<Vec<_>>()
+            line.split_ascii_whitespace()
+                .filter_map(move |word| word.strip_prefix(name))
+                .collect::<Vec<_>>()
         };
         let (sources, targets) = (values("src="), values("dst="));
         let (source_ports, target_ports) = (values("sport="), values("dport="));
@@ -110,9 +118,13 @@ fn parse(table: &str) -> HashMap<Flow, IpAddr> {
         else {
             continue;
         };
-        if let (Ok(source), Ok(real), Ok(target), Ok(source_port), Ok(target_port)) =
-            (source.parse(), real.parse::<IpAddr>(), target.parse::<IpAddr>(), source_port.parse(), target_port.parse())
-        {
+        if let (Ok(source), Ok(real), Ok(target), Ok(source_port), Ok(target_port)) = (
+            source.parse(),
+            real.parse::<IpAddr>(),
+            target.parse::<IpAddr>(),
+            source_port.parse(),
+            target_port.parse(),
+        ) {
             if real != target {
                 flows.insert((source, source_port, target, target_port), real);
             }
@@ -141,14 +153,20 @@ fn find_namespace(netns: u64) -> Option<File> {
     let processes: Vec<PathBuf> = fs::read_dir("/proc")
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit())
+        })
         .collect();
     if let Some(process) = processes.iter().find(|process| is_wanted(&process.join("ns/net"))) {
         return File::open(process.join("ns/net")).ok();
     }
     processes.iter().find_map(|process| {
-        let held = fs::read_dir(process.join("fd")).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-        held.filter(|path| is_wanted(path)).find_map(|path| File::open(path).ok())
+        let held = fs::read_dir(process.join("fd"))
+            .ok()?
+            .filter_map(|entry| Some(entry.ok()?.path()));
+        held.filter(|path| is_wanted(path))
+            .find_map(|path| File::open(path).ok())
     })
 }
 

@@ -31,7 +31,9 @@ impl Hierarchies {
         let mut found = Self::default();
         for line in mounts.lines() {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [_, path, kind, options, ..] = words[..] else { continue };
+            let [_, path, kind, options, ..] = words[..] else {
+                continue;
+            };
             let path = Some(PathBuf::from(path));
             if kind == "cgroup2" {
                 found.unified = found.unified.or(path);
@@ -85,7 +87,9 @@ impl Gauge {
         let mut values = [None; N];
         let mut buffer = [0; 2048];
         for line in self.read(&mut buffer).unwrap_or_default().lines() {
-            let Some((key, value)) = line.split_once(' ') else { continue };
+            let Some((key, value)) = line.split_once(' ') else {
+                continue;
+            };
             if let Some(index) = keys.iter().position(|wanted| *wanted == key) {
                 values[index] = value.trim().parse().ok();
             }
@@ -115,8 +119,16 @@ struct Counters {
 
 #[derive(Debug)]
 enum CpuFiles {
-    V1 { usage: Gauge, stat: Gauge, quota: Gauge, period: Gauge },
-    V2 { stat: Gauge, max: Gauge },
+    V1 {
+        usage: Gauge,
+        stat: Gauge,
+        quota: Gauge,
+        period: Gauge,
+    },
+    V2 {
+        stat: Gauge,
+        max: Gauge,
+    },
 }
 
 #[derive(Debug)]
@@ -151,7 +163,10 @@ pub(crate) struct Usage {
 
 impl Usage {
     pub(crate) fn new(hierarchies: Hierarchies) -> Self {
-        Self { hierarchies, known: HashMap::new() }
+        Self {
+            hierarchies,
+            known: HashMap::new(),
+        }
     }
 
     /// Usage of a cgroup since it was last asked for.
@@ -160,7 +175,12 @@ impl Usage {
             let opened = Cgroup::open(&self.hierarchies, cgroup);
             self.known.insert(cgroup.to_owned(), opened);
         }
-        self.known.get_mut(cgroup).map(Cgroup::sample).unwrap_or_default()
+        let sample = self.known.get_mut(cgroup).map(Cgroup::sample).unwrap_or_default();
+        // It may not exist yet; its files are opened anew next time.
+        if sample.cpu_ns.is_none() && sample.process_count.is_none() {
+            self.known.remove(cgroup);
+        }
+        sample
     }
 
     /// Forgets cgroups that `is_wanted` does not want.
@@ -173,21 +193,29 @@ impl Cgroup {
     fn open(hierarchies: &Hierarchies, path: &str) -> Self {
         let unified = hierarchies.unified.as_deref();
         let in_unified = |name: &str| Gauge::open(unified, path, name);
+        // On a hybrid machine a cgroup may be in the v2 hierarchy alone; that one also accounts for CPU time.
+        let is_in = |root: &PathBuf| join(root, path).is_dir();
         let cpu = match (&hierarchies.cpu, &hierarchies.cpuacct) {
-            (Some(cpu), Some(cpuacct)) => CpuFiles::V1 {
+            (Some(cpu), Some(cpuacct)) if is_in(cpu) && is_in(cpuacct) => CpuFiles::V1 {
                 usage: Gauge::open(Some(cpuacct), path, "cpuacct.usage"),
                 stat: Gauge::open(Some(cpu), path, "cpu.stat"),
                 quota: Gauge::open(Some(cpu), path, "cpu.cfs_quota_us"),
                 period: Gauge::open(Some(cpu), path, "cpu.cfs_period_us"),
             },
-            _ => CpuFiles::V2 { stat: in_unified("cpu.stat"), max: in_unified("cpu.max") },
+            _ => CpuFiles::V2 {
+                stat: in_unified("cpu.stat"),
+                max: in_unified("cpu.max"),
+            },
         };
         let memory = match &hierarchies.memory {
-            Some(memory) => MemoryFiles::V1 {
+            Some(memory) if is_in(memory) => MemoryFiles::V1 {
                 usage: Gauge::open(Some(memory), path, "memory.usage_in_bytes"),
                 limit: Gauge::open(Some(memory), path, "memory.limit_in_bytes"),
             },
-            None => MemoryFiles::V2 { current: in_unified("memory.current"), max: in_unified("memory.max") },
+            _ => MemoryFiles::V2 {
+                current: in_unified("memory.current"),
+                max: in_unified("memory.max"),
+            },
         };
         let mut cgroup = Self {
             cpu,
@@ -206,13 +234,17 @@ impl Cgroup {
 
     fn counters(&self) -> Counters {
         let (cpu_ns, [periods, throttled_periods, throttled_ns]) = match &self.cpu {
-            CpuFiles::V1 { usage, stat, .. } => {
-                (usage.number(), stat.keyed(["nr_periods", "nr_throttled", "throttled_time"]))
-            }
+            CpuFiles::V1 { usage, stat, .. } => (
+                usage.number(),
+                stat.keyed(["nr_periods", "nr_throttled", "throttled_time"]),
+            ),
             CpuFiles::V2 { stat, max: _ } => {
                 let [usage_us, periods, throttled, throttled_us] =
                     stat.keyed(["usage_usec", "nr_periods", "nr_throttled", "throttled_usec"]);
-                (usage_us.map(|us| us * 1000), [periods, throttled, throttled_us.map(|us| us * 1000)])
+                (
+                    usage_us.map(|us| us * 1000),
+                    [periods, throttled, throttled_us.map(|us| us * 1000)],
+                )
             }
         };
         Counters {
@@ -234,8 +266,7 @@ impl Cgroup {
                 Some((quota.parse().ok()?, period.parse().ok()?))
             }),
         };
-        let millicores =
-            quota.and_then(|(quota, period)| u32::try_from((quota * 1000).checked_div(period)?).ok());
+        let millicores = quota.and_then(|(quota, period)| u32::try_from((quota * 1000).checked_div(period)?).ok());
         let bytes = match &self.memory {
             MemoryFiles::V1 { limit, .. } => limit.number(),
             MemoryFiles::V2 { max, .. } => max.number(),

@@ -26,7 +26,10 @@ fn every_redis_request_hit_and_miss_is_counted_on_both_sides() {
     let work = cluster.client.run(|| {
         let mut stream = TcpStream::connect((SERVER, 6379)).unwrap();
         stream.set_nodelay(true).unwrap();
-        assert_eq!(redis(&mut stream, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"), b"+OK\r\n");
+        assert_eq!(
+            redis(&mut stream, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"),
+            b"+OK\r\n"
+        );
         for _ in 0..70 {
             assert_eq!(redis(&mut stream, "*2\r\n$3\r\nGET\r\n$1\r\na\r\n"), b"$1\r\n1\r\n");
         }
@@ -68,7 +71,10 @@ fn a_virtual_address_is_resolved_to_the_pod_behind_it() {
     let edges = edges(&frames, 6379);
     assert!(!edges.is_empty());
     for edge in edges {
-        assert_eq!((edge.callee.clone(), edge.via.as_deref()), (pod("server"), Some("virtual")));
+        assert_eq!(
+            (edge.callee.clone(), edge.via.as_deref()),
+            (pod("server"), Some("virtual"))
+        );
     }
     assert_eq!(total_l7(&clients(&frames, 6379), Protocol::Redis, |l7| l7.requests), 1);
     assert_eq!(total_l7(&servers(&frames, 6379), Protocol::Redis, |l7| l7.requests), 1);
@@ -99,7 +105,9 @@ fn serve_http(listener: &TcpListener, connections: usize) {
 }
 
 fn http(stream: &mut TcpStream, path: &str) {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+        .unwrap();
     let mut answer = Vec::new();
     let mut buffer = [0; 8192];
     loop {
@@ -115,7 +123,9 @@ fn http(stream: &mut TcpStream, path: &str) {
 #[test]
 fn every_http_request_and_error_is_counted_on_both_sides() {
     let Some(mut cluster) = cluster() else { return };
-    let server = cluster.server.run(|| serve_http(&TcpListener::bind((SERVER, 8080)).unwrap(), 3));
+    let server = cluster
+        .server
+        .run(|| serve_http(&TcpListener::bind((SERVER, 8080)).unwrap(), 3));
     cluster.await_port(8080);
     let work = cluster.client.run(|| {
         for _ in 0..3 {
@@ -134,7 +144,14 @@ fn every_http_request_and_error_is_counted_on_both_sides() {
     for sides in [clients(&frames, 8080), servers(&frames, 8080)] {
         let count = |number: fn(&gauntlet_probes::frame::L7Sample) -> u32| total_l7(&sides, Protocol::Http1, number);
         assert_eq!((count(|l7| l7.requests), count(|l7| l7.responses)), (69, 69));
-        assert_eq!((count(|l7| l7.errors), count(|l7| l7.client_errors), count(|l7| l7.unparsed)), (6, 3, 0));
+        assert_eq!(
+            (
+                count(|l7| l7.errors),
+                count(|l7| l7.client_errors),
+                count(|l7| l7.unparsed)
+            ),
+            (6, 3, 0)
+        );
         assert_eq!(total(&sides, |side| side.connects_opened), 3);
     }
 }
@@ -206,27 +223,89 @@ fn name_lookups_are_counted_with_their_answers() {
     std::thread::sleep(Duration::from_millis(2100));
     frames.extend(cluster.watch(2));
     let samples: Vec<_> = frames.iter().flat_map(|frame| &frame.dns).collect();
-    assert!(samples.iter().all(|dns| dns.client == pod("client") && dns.server == pod("server")));
-    let count = |number: fn(&gauntlet_probes::frame::DnsSample) -> u32| samples.iter().map(|dns| number(dns)).sum::<u32>();
+    assert!(
+        samples
+            .iter()
+            .all(|dns| dns.client == pod("client") && dns.server == pod("server"))
+    );
+    let count =
+        |number: fn(&gauntlet_probes::frame::DnsSample) -> u32| samples.iter().map(|dns| number(dns)).sum::<u32>();
     assert_eq!((count(|dns| dns.queries), count(|dns| dns.responses)), (30, 27));
-    assert_eq!((count(|dns| dns.nxdomain), count(|dns| dns.failures), count(|dns| dns.unanswered)), (5, 2, 3));
+    assert_eq!(
+        (
+            count(|dns| dns.nxdomain),
+            count(|dns| dns.failures),
+            count(|dns| dns.unanswered)
+        ),
+        (5, 2, 3)
+    );
     assert_eq!(samples.iter().map(|dns| dns.latency.count()).sum::<u64>(), 27);
 }
 
 #[test]
 fn starts_and_ends_of_processes_are_told_with_their_status() {
     let Some(mut cluster) = cluster() else { return };
-    let script = format!("echo $$ > {}/cgroup.procs; sleep 0; kill -9 $$", cluster.cgroup().display());
+    let script = format!(
+        "echo $$ > {}/cgroup.procs; sleep 0; kill -9 $$",
+        cluster.cgroup().display()
+    );
     let status = cluster.server.command("sh").args(["-c", &script]).status().unwrap();
     assert!(!status.success());
     let script = format!("echo $$ > {}/cgroup.procs; exit 3", cluster.cgroup().display());
-    assert_eq!(cluster.server.command("sh").args(["-c", &script]).status().unwrap().code(), Some(3));
+    assert_eq!(
+        cluster
+            .server
+            .command("sh")
+            .args(["-c", &script])
+            .status()
+            .unwrap()
+            .code(),
+        Some(3)
+    );
     let frames = cluster.watch(2);
     let events: Vec<_> = frames.iter().flat_map(|frame| &frame.events).collect();
-    assert!(events.iter().all(|event| pod("server") == gauntlet_probes::entity::Peer::Pod(event.pod.clone())));
-    let told = |comm: &str, kind| events.iter().filter(|event| event.comm == comm && event.kind == kind).count();
+    assert!(
+        events
+            .iter()
+            .all(|event| pod("server") == gauntlet_probes::entity::Peer::Pod(event.pod.clone()))
+    );
+    let told = |comm: &str, kind| {
+        events
+            .iter()
+            .filter(|event| event.comm == comm && event.kind == kind)
+            .count()
+    };
     assert_eq!(told("sleep", ProcessEventKind::Exec), 1);
     assert_eq!(told("sleep", ProcessEventKind::Exited(0)), 1);
     assert_eq!(told("sh", ProcessEventKind::Signalled(9)), 1);
     assert_eq!(told("sh", ProcessEventKind::Exited(3)), 1);
+}
+
+#[test]
+fn the_work_of_a_pod_is_measured_by_its_cgroup() {
+    let Some(mut cluster) = cluster() else { return };
+    let mut command = cluster.server.command("sh");
+    command.args(["-c", "while :; do :; done"]);
+    let busy = support::Server(command.spawn().unwrap());
+    cluster.adopt(busy.0.id());
+    cluster.watch(6);
+    let frames = cluster.watch(10);
+    let usage: Vec<_> = frames
+        .iter()
+        .flat_map(|frame| &frame.pods)
+        .map(|sample| &sample.usage)
+        .collect();
+    let cpu_ns: u64 = usage.iter().filter_map(|usage| usage.cpu_ns).sum();
+    let span_ns: u64 = frames.iter().map(|frame| frame.span_ns).sum();
+    // One thread cannot use more than the time there was; on a busy machine it gets less.
+    assert!(
+        cpu_ns > span_ns / 10 && cpu_ns < span_ns + span_ns / 5,
+        "{cpu_ns} of {span_ns}"
+    );
+    assert!(
+        usage
+            .iter()
+            .all(|usage| usage.process_count == Some(1) && usage.run_queue_wait_ns.is_some())
+    );
+    assert!(usage.iter().all(|usage| usage.cpu_pressure_us.is_some()));
 }

@@ -23,7 +23,10 @@ pub(crate) struct BpfArguments {
 
 /// Runs the task.
 pub(crate) fn run(arguments: &BpfArguments) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().context("failed to find the repository")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .context("failed to find the repository")?;
     if arguments.check { check(&root) } else { build(&root) }
 }
 
@@ -80,7 +83,11 @@ fn build(root: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(root.join("probes/bpf"))?;
     strip(&sysroot, &built, &object_path(root))?;
     fs::write(digest_path(root), digest(root)?)?;
-    println!("built {} ({} bytes)", object_path(root).display(), fs::metadata(object_path(root))?.len());
+    println!(
+        "built {} ({} bytes)",
+        object_path(root).display(),
+        fs::metadata(object_path(root))?.len()
+    );
     Ok(())
 }
 
@@ -115,19 +122,36 @@ fn provide_sources(sysroot: &Path) -> anyhow::Result<()> {
 
 /// Installs the linker against the compiler's own LLVM, which is at least as new as the bitcode that it writes.
 fn provide_linker(sysroot: &Path) -> anyhow::Result<()> {
-    if Command::new("bpf-linker").arg("--version").output().is_ok_and(|output| output.status.success()) {
+    if Command::new("bpf-linker")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
         return Ok(());
     }
     let lib = sysroot.join("lib");
     let llvm = fs::read_dir(&lib)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .find_map(|name| name.strip_prefix("libLLVM")?.strip_suffix(".so").map(|rest| format!("LLVM{rest}")))
+        .find_map(|name| {
+            name.strip_prefix("libLLVM")?
+                .strip_suffix(".so")
+                .map(|rest| format!("LLVM{rest}"))
+        })
         .context("the compiler has no shared LLVM to link bpf-linker against; install bpf-linker by hand")?;
     let lib = lib.display();
     let status = Command::new("cargo")
-        .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--no-default-features"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            LINKER_VERSION,
+            "--no-default-features",
+        ])
         .args(["--features", "llvm-22,no-llvm-linking"])
-        .env("RUSTFLAGS", format!("-Clink-arg=-L{lib} -Clink-arg=-l{llvm} -Clink-arg=-Wl,-rpath,{lib}"))
+        .env(
+            "RUSTFLAGS",
+            format!("-Clink-arg=-L{lib} -Clink-arg=-l{llvm} -Clink-arg=-Wl,-rpath,{lib}"),
+        )
         .status()?;
     ensure!(status.success(), "failed to install bpf-linker {LINKER_VERSION}");
     Ok(())
@@ -157,7 +181,9 @@ fn digest(root: &Path) -> anyhow::Result<String> {
 }
 
 fn collect(root: &Path, directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(root.join(directory)).with_context(|| format!("failed to list {}", directory.display()))? {
+    for entry in
+        fs::read_dir(root.join(directory)).with_context(|| format!("failed to list {}", directory.display()))?
+    {
         let entry = entry?;
         let path = directory.join(entry.file_name());
         if entry.file_type()?.is_dir() {

@@ -62,7 +62,9 @@ impl Namespace {
     }
 
     pub fn netns(&self) -> u64 {
-        fs::metadata(format!("/proc/{}/ns/net", self.holder.id())).unwrap().ino()
+        fs::metadata(format!("/proc/{}/ns/net", self.holder.id()))
+            .unwrap()
+            .ino()
     }
 
     /// Runs a shell script within.
@@ -74,7 +76,15 @@ impl Namespace {
     /// A command that will run within.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "-n", "setpriv", "--pdeathsig", "KILL", program]);
+        command.args([
+            "-t",
+            &self.holder.id().to_string(),
+            "-n",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            program,
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -137,15 +147,32 @@ pub fn cluster() -> Option<Cluster> {
         }
     };
     let cgroup = make_cgroup();
-    let mut cluster = Cluster { client, server, node, probes, cgroup, _alone: alone };
+    let mut cluster = Cluster {
+        client,
+        server,
+        node,
+        probes,
+        cgroup,
+        _alone: alone,
+    };
     cluster.tell_inventory();
     Some(cluster)
 }
 
 fn make_cgroup() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let root = mounts.lines().find(|line| line.contains(" cgroup2 ")).unwrap().split(' ').nth(1).unwrap();
-    let path = Path::new(root).join(format!("gauntlet-test-{}-{}", std::process::id(), gauntlet_probes::monotonic_ns()));
+    let root = mounts
+        .lines()
+        .find(|line| line.contains(" cgroup2 "))
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap();
+    let path = Path::new(root).join(format!(
+        "gauntlet-test-{}-{}",
+        std::process::id(),
+        gauntlet_probes::monotonic_ns()
+    ));
     fs::create_dir(&path).unwrap();
     path
 }
@@ -154,7 +181,9 @@ impl Cluster {
     /// Takes all pods and nodes out of the inventory, so that nobody's sockets are wanted.
     pub fn forget(&mut self) {
         for name in ["client", "server"] {
-            self.probes.apply(&InventoryLine::PodGone { name: PodName::new(name) });
+            self.probes.apply(&InventoryLine::PodGone {
+                name: PodName::new(name),
+            });
         }
     }
 
@@ -166,9 +195,10 @@ impl Cluster {
             cgroup: None,
         }));
         let cgroup = format!("/{}", self.cgroup.file_name().unwrap().to_str().unwrap());
-        for (name, ip, netns, cgroup) in
-            [("client", CLIENT, self.client.netns(), None), ("server", SERVER, self.server.netns(), Some(cgroup))]
-        {
+        for (name, ip, netns, cgroup) in [
+            ("client", CLIENT, self.client.netns(), None),
+            ("server", SERVER, self.server.netns(), Some(cgroup)),
+        ] {
             self.probes.apply(&InventoryLine::Pod(PodInfo {
                 name: PodName::new(name),
                 service: None,
@@ -211,7 +241,18 @@ impl Cluster {
     /// Starts redis-server in the server's pod, empty and without persistence.
     pub fn redis(&self) -> Server {
         let mut command = self.server.command("redis-server");
-        command.args(["--port", "6379", "--bind", SERVER, "--protected-mode", "no", "--save", "", "--dir", "/tmp"]);
+        command.args([
+            "--port",
+            "6379",
+            "--bind",
+            SERVER,
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--dir",
+            "/tmp",
+        ]);
         let server = Server(command.spawn().unwrap());
         self.await_port(6379);
         server
@@ -264,11 +305,17 @@ pub fn edges(frames: &[Frame], port: u16) -> Vec<&EdgeSample> {
 }
 
 pub fn clients(frames: &[Frame], port: u16) -> Vec<&SideSample> {
-    edges(frames, port).into_iter().filter_map(|edge| edge.client.as_ref()).collect()
+    edges(frames, port)
+        .into_iter()
+        .filter_map(|edge| edge.client.as_ref())
+        .collect()
 }
 
 pub fn servers(frames: &[Frame], port: u16) -> Vec<&SideSample> {
-    edges(frames, port).into_iter().filter_map(|edge| edge.server.as_ref()).collect()
+    edges(frames, port)
+        .into_iter()
+        .filter_map(|edge| edge.server.as_ref())
+        .collect()
 }
 
 /// Sums one number over samples.
@@ -278,5 +325,10 @@ pub fn total(sides: &[&SideSample], number: impl Fn(&SideSample) -> u32) -> u32 
 
 /// Sums one number of one protocol over samples.
 pub fn total_l7(sides: &[&SideSample], protocol: Protocol, number: impl Fn(&L7Sample) -> u32) -> u32 {
-    sides.iter().flat_map(|side| &side.l7).filter(|sample| sample.protocol == protocol).map(number).sum()
+    sides
+        .iter()
+        .flat_map(|side| &side.l7)
+        .filter(|sample| sample.protocol == protocol)
+        .map(number)
+        .sum()
 }
