@@ -7,7 +7,8 @@ use super::{Certainty, Finding, by_service, names};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
 use crate::scene::{Demand, PodIx, Scene, UsageView};
-use crate::window::CELLS_MIN;
+use crate::signal::Usage;
+use crate::window::{CELLS_MIN, Timed};
 
 /// Rise of the share of throttled periods from which a limit hurts.
 const THROTTLED_RISE_MIN: f64 = 0.25;
@@ -35,7 +36,7 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             place: Place::Service(service),
             strength,
             certainty: Certainty::Measured,
-            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
             evidence: vec![
                 format!(
                     "tasks of {} wait for CPU or are throttled ({:.0} % of periods) and it answers more slowly",
@@ -88,6 +89,15 @@ fn waits(usage: &UsageView<'_>) -> bool {
     now - usage.norm.wait.median >= WAIT_RISE_MIN && now >= WAIT_RATIO_MIN * usage.norm.wait.median
 }
 
+/// First of the recent ticks in which tasks were throttled or waited more than is usual.
+fn shortage_began(scene: &Scene<'_>, usage: &UsageView<'_>) -> u64 {
+    let short = |tick: &&Timed<Usage>| {
+        tick.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN
+            || tick.value.wait_ns as f64 / 1e9 / tick.seconds - usage.norm.wait.median >= WAIT_RISE_MIN
+    };
+    usage.recent().find(short).map_or(scene.now_ns, |tick| tick.at_ns)
+}
+
 /// The whole machine is short: whoever makes it so, it is none of its nodes in particular.
 fn everybody_waits(scene: &Scene<'_>) -> bool {
     let nodes: Vec<bool> = scene.nodes.iter().filter_map(|node| node.usage.as_ref().map(waits)).collect();
@@ -116,7 +126,7 @@ fn nodes(scene: &Scene<'_>) -> Vec<Finding> {
             place: Place::Node(index),
             strength: if throttled { 0.85 } else { 0.7 },
             certainty: Certainty::Measured,
-            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            since_ns: shortage_began(scene, usage),
             evidence: vec![
                 format!("tasks of node {} wait for CPU; {} answer more slowly", node.name, names(scene, &slow)),
                 "no more is asked of its pods than before".to_owned(),
@@ -153,7 +163,7 @@ fn stalls(scene: &Scene<'_>) -> Vec<Finding> {
                 place: Place::Service(service),
                 strength: 0.8,
                 certainty: Certainty::Measured,
-                since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+                since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
                 evidence: vec![format!("tasks of {} stall for {what} and it answers more slowly", names(scene, &pods))],
                 pods,
             });
