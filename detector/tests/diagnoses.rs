@@ -45,6 +45,9 @@ fn story(app: &str, fault: &str, seed: u64) -> String {
             }
         }
     }
+    if lines.is_empty() {
+        lines.push("nothing said".to_owned());
+    }
     lines.join("\n") + "\n"
 }
 
@@ -277,20 +280,20 @@ fn a_surge_into_a_chain() {
 #[test]
 fn nothing() {
     check(SHOP, "none", expect![[r#"
-
+        nothing said
     "#]]);
 }
 
 #[test]
 fn nothing_in_a_chain() {
     check(CHAIN, "none", expect![[r#"
-
+        nothing said
     "#]]);
 }
 
 #[test]
 fn nothing_in_a_fan_out() {
     check(FANOUT, "none", expect![[r#"
-
+        nothing said
     "#]]);
 }
