@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName};
 use gauntlet_probes::frame::{DnsSample, DropSample, Frame, MonotonicNanos, ProcessEvent, ResetSample};
 
+use crate::evidence::drops::DropClass;
 use crate::inventory::Inventory;
 use crate::signal::{EdgeFlow, Usage};
 use crate::window::{EdgeNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
@@ -172,7 +173,7 @@ impl Memory {
     /// Counts dropped packets on the edges to which they belong.
     fn attribute_drops(&self, frame: &Frame, ticks: &mut BTreeMap<EdgeKey, EdgeFlow>) {
         for sample in &frame.drops {
-            if crate::evidence::drops::DropClass::of(sample) == crate::evidence::drops::DropClass::Noise {
+            if matches!(DropClass::of(sample), DropClass::Noise | DropClass::Duplicate) {
                 continue;
             }
             let (client, server) =

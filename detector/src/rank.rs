@@ -30,6 +30,11 @@ const EXPLAINING_LEVEL: f64 = 0.3;
 const FADE_SECONDS: f64 = 0.8;
 /// Share of the most certain pod's level from which another pod is affected as well.
 const POD_SHARE_MIN: f64 = 0.4;
+/// Time for which a healed service still shows what hit it (old connections sending again, queues draining),
+/// nanoseconds.
+const AFTERMATH_NS: u64 = 5_000_000_000;
+/// What is left of measured and inferred findings in that time: too little to be said.
+const AFTERMATH_FACTOR: f64 = 0.5;
 /// Candidates told at most.
 const CANDIDATES_MAX: usize = 10;
 
@@ -56,6 +61,8 @@ struct Belief {
 #[derive(Clone, Debug, Default)]
 pub struct Beliefs {
     beliefs: BTreeMap<(Entity, Mechanism), Belief>,
+    /// Services that something stated has hit, and until when what they show may be its aftermath.
+    aftermath: BTreeMap<ServiceName, MonotonicNanos>,
 }
 
 impl Beliefs {
@@ -74,14 +81,32 @@ impl Beliefs {
                 evidence: Vec::new(),
                 alerted: false,
             });
-            belief.strengthen(scene, findings, seconds);
+            let doubtful = findings.iter().all(|finding| finding.certainty < Certainty::Stated)
+                && key.1 != Mechanism::LoadSurge
+                && services_at(scene, findings[0].place, belief)
+                    .iter()
+                    .all(|&service| self.aftermath.get(&scene.services[service]).is_some_and(|&until_ns| scene.now_ns < until_ns));
+            belief.strengthen(scene, findings, seconds, if doubtful { AFTERMATH_FACTOR } else { 1.0 });
         }
+        self.note_aftermath(scene);
         for (key, belief) in &mut self.beliefs {
             if !found.contains_key(key) && !(belief.certainty == Certainty::Stated && still_silent(scene, belief)) {
                 belief.level *= (-seconds / FADE_SECONDS).exp();
             }
         }
         self.beliefs.retain(|_, belief| belief.level >= FORGET_LEVEL);
+    }
+
+    fn note_aftermath(&mut self, scene: &Scene<'_>) {
+        self.aftermath.retain(|_, until_ns| scene.now_ns < *until_ns);
+        for ((entity, _), belief) in &self.beliefs {
+            let Some(place) = place(scene, entity).filter(|_| belief.alerted && belief.certainty == Certainty::Stated) else {
+                continue;
+            };
+            for service in services_at(scene, place, belief) {
+                self.aftermath.insert(scene.services[service].clone(), scene.now_ns + AFTERMATH_NS);
+            }
+        }
     }
 
     /// Something may be wrong: this is no time to learn what is usual.
@@ -123,9 +148,9 @@ impl Beliefs {
 }
 
 impl Belief {
-    fn strengthen(&mut self, scene: &Scene<'_>, findings: &[&Finding], seconds: f64) {
+    fn strengthen(&mut self, scene: &Scene<'_>, findings: &[&Finding], seconds: f64, trust: f64) {
         let doubt: f64 = findings.iter().map(|finding| 1.0 - finding.strength).product();
-        let strength = 1.0 - doubt;
+        let strength = (1.0 - doubt) * trust;
         let certainty = findings.iter().map(|finding| finding.certainty).max().unwrap_or(Certainty::Inferred);
         let step = 1.0 - (-seconds / growth_seconds(certainty)).exp();
         self.level += (strength - self.level) * step;

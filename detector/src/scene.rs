@@ -80,6 +80,14 @@ pub struct UsageView<'a> {
     pub now: Timed<Usage>,
     /// Usually.
     pub norm: &'a UsageNorm,
+    memory: &'a UsageMemory,
+}
+
+impl UsageView<'_> {
+    /// Tick by tick, oldest first.
+    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Timed<Usage>> + Clone {
+        self.memory.track.recent()
+    }
 }
 
 /// Requests per second, now and usually.
@@ -377,7 +385,7 @@ impl<'a> Scene<'a> {
 }
 
 fn usage_view(memory: &UsageMemory) -> UsageView<'_> {
-    UsageView { now: memory.track.current(), norm: &memory.norm }
+    UsageView { now: memory.track.current(), norm: &memory.norm, memory }
 }
 
 fn trouble(edge: &EdgeMemory) -> Option<Trouble> {

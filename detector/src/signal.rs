@@ -33,9 +33,9 @@ pub struct Flow {
     pub established_retransmits: u32,
     /// Of all retransmissions, those refused by a filter on this side.
     pub denied_retransmits: u32,
-    /// Of all retransmissions, those without a link-layer neighbour.
+    /// Of handshake retransmissions, those whose first copy still waits for a link-layer neighbour.
     pub neighbour_retransmits: u32,
-    /// Of all retransmissions, those that this side's own queue dropped.
+    /// Of all retransmissions, those that this side's own queue dropped, or whose first copy is still in it.
     pub queue_retransmits: u32,
     /// SYN-ACKs sent again.
     pub synack_retransmits: u32,
@@ -110,8 +110,9 @@ impl Flow {
             }
             match retransmit.error {
                 Some(-1) => flow.denied_retransmits += retransmit.count,
-                Some(-16) => flow.neighbour_retransmits += retransmit.count,
-                Some(1) => flow.queue_retransmits += retransmit.count,
+                // The kernel refuses to send a second copy while the first is still in a queue below it.
+                Some(-16) if retransmit.handshake => flow.neighbour_retransmits += retransmit.count,
+                Some(-16 | 1) => flow.queue_retransmits += retransmit.count,
                 Some(_) | None => (),
             }
         }
@@ -260,10 +261,12 @@ impl EdgeFlow {
         self.dropped > 0 || self.sides().any(Flow::troubled)
     }
 
-    /// The network's part of the median latency: what the caller saw beyond what the callee took, milliseconds.
+    /// The network's part of the latency of quick requests: what the caller saw beyond what the callee took,
+    /// milliseconds. A delay slows the quick ones too; loss and stalls do not.
     #[must_use]
     pub fn network_ms(&self) -> Option<f64> {
-        let (client, server) = (self.client.as_ref()?.latency_ms()?, self.server.as_ref()?.latency_ms()?);
+        let quick = |flow: &Flow| flow.latency.quantile_us(QUICK_QUANTILE).map(|us| us / 1e3);
+        let (client, server) = (quick(self.client.as_ref()?)?, quick(self.server.as_ref()?)?);
         Some((client - server).max(0.0))
     }
 
@@ -273,6 +276,9 @@ impl EdgeFlow {
         self.sides().filter_map(Flow::srtt_ms).reduce(f64::max)
     }
 }
+
+/// Quantile of latency that stands for the quick requests.
+const QUICK_QUANTILE: f64 = 0.25;
 
 impl Accumulate for EdgeFlow {
     fn absorb(&mut self, later: &Self) {

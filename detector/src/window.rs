@@ -153,6 +153,8 @@ pub struct EdgeNorm {
     pub failure_rate: f64,
     /// Share of answers that are errors.
     pub error_ratio: f64,
+    /// Errors per connection opened: some clients greet a server with commands that it does not know.
+    pub errors_per_open: f64,
     /// Share of lookups that miss.
     pub miss_ratio: Norm,
     /// Bytes of both directions per second.
@@ -180,6 +182,7 @@ impl EdgeNorm {
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let responses = total(&|edge| edge.at_server().map_or(0, |flow| flow.responses));
         let errors = total(&|edge| edge.at_server().map_or(0, |flow| flow.errors));
+        let opened = total(&|edge| edge.at_server().map_or(0, |flow| flow.opened));
         let last: Vec<f64> = track.cells().rev().take(CELLS_MIN).map(rate).collect();
         let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| (low.min(rate), high.max(rate)));
         let request_rate = Norm::of(busy.iter().map(|cell| rate(cell)).collect());
@@ -197,6 +200,7 @@ impl EdgeNorm {
             retransmit_rate: per_second(total(&EdgeFlow::retransmits)),
             failure_rate: per_second(total(&|edge| edge.best().map_or(0, Flow::failed_connects))),
             error_ratio: if responses > 0.0 { errors / responses } else { 0.0 },
+            errors_per_open: if opened > 0.0 { errors / opened } else { 0.0 },
             miss_ratio: norm(&miss_ratio),
             byte_rate: Norm::of(busy.iter().map(|cell| bytes(&cell.value) / cell.seconds).collect()),
         }

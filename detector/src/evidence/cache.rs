@@ -46,7 +46,9 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         if total >= LOOKUPS_NOW_MIN && f64::from(sum.misses) / f64::from(total) - sum.usual_misses >= MISS_RISE_MIN {
             cold.insert(pod, sum);
         }
-        if sum.responses >= LOOKUPS_NOW_MIN && f64::from(sum.errors) / f64::from(sum.responses) - sum.usual_errors >= ERROR_RISE_MIN {
+        let excess = f64::from(sum.errors) - sum.usual_errors;
+        let refuses = sum.responses >= LOOKUPS_NOW_MIN && excess >= ERROR_RISE_MIN * f64::from(sum.responses);
+        if refuses && keeps_refusing(scene, pod) {
             refusing.insert(pod, sum);
         }
     }
@@ -105,7 +107,8 @@ fn lookups(scene: &Scene<'_>, pod: PodIx) -> Lookups {
         if edge.norm.learned() && edge.norm.miss_ratio.count >= CELLS_MIN {
             let rate = edge.norm.request_rate.median;
             sum.usual_misses += edge.norm.miss_ratio.median * rate;
-            sum.usual_errors += edge.norm.error_ratio * rate;
+            let by_greeting = edge.norm.errors_per_open * f64::from(flow.opened);
+            sum.usual_errors += by_greeting.max(edge.norm.error_ratio * f64::from(flow.responses));
             weight += rate;
         }
         let odd = |flow: &crate::signal::Flow| flow.misses > flow.hits || flow.errors * 2 > flow.responses;
@@ -114,11 +117,28 @@ fn lookups(scene: &Scene<'_>, pod: PodIx) -> Lookups {
     }
     if weight > 0.0 {
         sum.usual_misses /= weight;
-        sum.usual_errors /= weight;
         sum.learned = true;
     }
     sum
 }
+
+/// In each of the latest ticks with answers, most were errors: a burst of new connections is over sooner.
+fn keeps_refusing(scene: &Scene<'_>, pod: PodIx) -> bool {
+    let mut ticks: BTreeMap<MonotonicNanos, (u32, u32)> = BTreeMap::new();
+    for &edge in &scene.pods[pod].inbound {
+        for tick in scene.edges[edge].recent() {
+            if let Some(flow) = tick.value.at_server() {
+                let sum = ticks.entry(tick.at_ns).or_default();
+                *sum = (sum.0 + flow.errors, sum.1 + flow.responses);
+            }
+        }
+    }
+    let latest: Vec<(u32, u32)> = ticks.into_values().filter(|&(_, responses)| responses > 0).rev().take(REFUSING_TICKS).collect();
+    latest.len() == REFUSING_TICKS && latest.iter().all(|&(errors, responses)| errors * 2 >= responses)
+}
+
+/// Ticks in a row in which a cache must refuse: over a second.
+const REFUSING_TICKS: usize = 6;
 
 fn full(scene: &Scene<'_>, pod: PodIx) -> bool {
     let usage = scene.pods[pod].usage.as_ref().map(|usage| &usage.now.value);

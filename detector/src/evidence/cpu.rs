@@ -7,7 +7,9 @@ use super::{Certainty, Finding, by_service, names};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
 use crate::scene::{Demand, PodIx, Scene, UsageView};
-use crate::window::CELLS_MIN;
+use crate::signal::Usage;
+use crate::topology::ServiceIx;
+use crate::window::{CELLS_MIN, Timed};
 
 /// Rise of the share of throttled periods from which a limit hurts.
 const THROTTLED_RISE_MIN: f64 = 0.25;
@@ -15,6 +17,12 @@ const THROTTLED_RISE_MIN: f64 = 0.25;
 const WAIT_RISE_MIN: f64 = 0.25;
 /// The same, over usual: a pod whose tasks always wait much has to wait much more.
 const WAIT_RATIO_MIN: f64 = 3.0;
+/// CPU use, cores, below which a pod's waiting says nothing of the machine.
+const ACTIVE_CORES_MIN: f64 = 0.004;
+/// Waiting per second of CPU, over usual, from which another pod waits as well.
+const OTHERS_WAIT_RATIO: f64 = 1.5;
+/// The same, added, seconds per second of CPU.
+const OTHERS_WAIT_FLOOR: f64 = 0.2;
 /// Demand over usual, above which a shortage is the demand's doing.
 const DEMAND_RATIO_MAX: f64 = 1.3;
 /// A CPU limit below this share of the usual one was lowered.
@@ -34,8 +42,9 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             mechanism: Mechanism::ResourceCpu,
             place: Place::Service(service),
             strength,
-            certainty: Certainty::Measured,
-            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            // Waiting alone may be the machine's; a limit that bites is measured.
+            certainty: if strength < LIMIT_STRENGTH { Certainty::Inferred } else { Certainty::Measured },
+            since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
             evidence: vec![
                 format!(
                     "tasks of {} wait for CPU or are throttled ({:.0} % of periods) and it answers more slowly",
@@ -52,6 +61,9 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Strength of a limit that bites and slows.
+const LIMIT_STRENGTH: f64 = 0.85;
+
 /// How sure it is that `pod` is short of CPU by no fault of its callers.
 fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
     let view = &scene.pods[pod];
@@ -66,10 +78,10 @@ fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let waits = waits(usage) && !everybody_waits(scene);
+    let waits = waits(usage) && !everybody_waits(scene) && !others_wait(scene, view.service);
     match (throttled, lowered, waits, slow) {
         (true, true, _, _) => Some(0.92),
-        (true, false, _, true) => Some(0.85),
+        (true, false, _, true) => Some(LIMIT_STRENGTH),
         (false, _, true, true) => Some(0.7),
         (true, false, _, false) | (false, _, _, false) | (false, _, false, true) => None,
     }
@@ -88,10 +100,37 @@ fn waits(usage: &UsageView<'_>) -> bool {
     now - usage.norm.wait.median >= WAIT_RISE_MIN && now >= WAIT_RATIO_MIN * usage.norm.wait.median
 }
 
+/// First of the recent ticks in which tasks were throttled or waited more than is usual.
+fn shortage_began(scene: &Scene<'_>, usage: &UsageView<'_>) -> u64 {
+    let short = |tick: &&Timed<Usage>| {
+        tick.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN
+            || tick.value.wait_ns as f64 / 1e9 / tick.seconds - usage.norm.wait.median >= WAIT_RISE_MIN
+    };
+    usage.recent().find(short).map_or(scene.now_ns, |tick| tick.at_ns)
+}
+
 /// The whole machine is short: whoever makes it so, it is none of its nodes in particular.
 fn everybody_waits(scene: &Scene<'_>) -> bool {
     let nodes: Vec<bool> = scene.nodes.iter().filter_map(|node| node.usage.as_ref().map(waits)).collect();
     nodes.len() > 1 && nodes.iter().filter(|&&waits| waits).count() * 2 > nodes.len()
+}
+
+/// Pods of most other services wait more for each second of CPU than they usually do: the machine is short, not one pod.
+fn others_wait(scene: &Scene<'_>, service: ServiceIx) -> bool {
+    let (mut active, mut waiting) = (0, 0);
+    for usage in scene.pods.iter().filter(|pod| pod.service != service).filter_map(|pod| pod.usage.as_ref()) {
+        let per_cpu = |wait: f64, cores: f64| wait / cores.max(ACTIVE_CORES_MIN);
+        let seconds = usage.now.seconds.max(0.001);
+        let cores = usage.now.value.cpu_ns as f64 / 1e9 / seconds;
+        if cores < ACTIVE_CORES_MIN || usage.norm.cell_count < CELLS_MIN {
+            continue;
+        }
+        active += 1;
+        let now = per_cpu(usage.now.value.wait_ns as f64 / 1e9 / seconds, cores);
+        let usual = per_cpu(usage.norm.wait.median, usage.norm.cores.median);
+        waiting += u32::from(now >= OTHERS_WAIT_RATIO * usual + OTHERS_WAIT_FLOOR);
+    }
+    active > 0 && waiting * 2 >= active
 }
 
 /// Nodes whose limit bites, or whose tasks wait, although their pods are asked no more than before.
@@ -116,7 +155,7 @@ fn nodes(scene: &Scene<'_>) -> Vec<Finding> {
             place: Place::Node(index),
             strength: if throttled { 0.85 } else { 0.7 },
             certainty: Certainty::Measured,
-            since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+            since_ns: shortage_began(scene, usage),
             evidence: vec![
                 format!("tasks of node {} wait for CPU; {} answer more slowly", node.name, names(scene, &slow)),
                 "no more is asked of its pods than before".to_owned(),
@@ -153,7 +192,7 @@ fn stalls(scene: &Scene<'_>) -> Vec<Finding> {
                 place: Place::Service(service),
                 strength: 0.8,
                 certainty: Certainty::Measured,
-                since_ns: scene.now_ns.saturating_sub(1_000_000_000),
+                since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
                 evidence: vec![format!("tasks of {} stall for {what} and it answers more slowly", names(scene, &pods))],
                 pods,
             });

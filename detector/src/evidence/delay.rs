@@ -1,8 +1,10 @@
-//! network.delay: what callers see beyond what callees take has grown, and nothing is lost in proportion.
+//! network.delay and network.bandwidth: what callers see beyond what callees take has grown.
 //!
-//! Both latencies are taken at sockets by the kernel, so their difference is the network's, however busy the programs.
+//! A queue that throws packets away on that path says that bandwidth is short; otherwise it is a delay. Both latencies are taken at sockets by the kernel, so their difference is the network's, however busy the programs.
 
+use super::drops::{DropClass, drop_flows};
 use super::filter::blocked;
+use super::reach::{LATE_MIN, late_answers};
 use super::{Certainty, Finding, names};
 use crate::anomaly::change_point;
 use crate::commonality::{Observation, explain};
@@ -20,15 +22,24 @@ const SRTT_FLOOR_MS: f64 = 45.0;
 const HELD_SHARE: f64 = 0.7;
 /// Ticks in which it must hold: five of 200 ms, longer than the stalls of a small machine.
 const HELD_TICKS_MIN: usize = 4;
-/// Retransmissions per answer above which it is loss that delays.
-const LOSS_SHARE_MAX: f64 = 0.15;
+/// Packets that a queue threw away at the slow pods from which bandwidth is short there.
+const QUEUE_DROPS_MIN: u32 = 3;
 /// Fit below which commonality says nothing.
 const FIT_MIN: f64 = 0.5;
 
+/// How fast an edge's network is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Pace {
-    Slow { growth_ms: f64, since_ns: u64 },
+pub enum Pace {
+    /// Slower than usual.
+    Slow {
+        /// By so much.
+        growth_ms: f64,
+        /// Since then.
+        since_ns: u64,
+    },
+    /// As usual.
     Usual,
+    /// Cannot be told.
     Unknown,
 }
 
@@ -38,7 +49,7 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut observations = Vec::new();
     let mut slow: Vec<(EdgeIx, f64, u64)> = Vec::new();
     for (index, edge) in scene.edges.iter().enumerate() {
-        match pace(edge) {
+        match pace(scene, edge) {
             Pace::Slow { growth_ms, since_ns } => {
                 observations.push(Observation { edge: index, affected: true });
                 slow.push((index, growth_ms, since_ns));
@@ -58,27 +69,41 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut growths: Vec<f64> = mine.iter().map(|&(_, growth_ms, _)| growth_ms).collect();
     growths.sort_unstable_by(f64::total_cmp);
     let growth_ms = growths.get(growths.len() / 2).copied().unwrap_or(0.0);
+    let queued: u32 = drop_flows(scene)
+        .iter()
+        .filter(|flow| flow.class == DropClass::Queue)
+        .filter(|flow| flow.client.pods().iter().chain(flow.server.pods()).any(|pod| best.pods.contains(pod)))
+        .map(|flow| flow.count)
+        .sum();
+    let (mechanism, cause) = if queued >= QUEUE_DROPS_MIN {
+        (Mechanism::NetworkBandwidth, format!("a queue on that path threw {queued} packets away"))
+    } else {
+        (Mechanism::NetworkDelay, "the callees answer as fast as before, and hardly anything is lost".to_owned())
+    };
     vec![Finding {
-        mechanism: Mechanism::NetworkDelay,
+        mechanism,
         place: best.place,
         strength: 0.9 * best.fit,
         certainty: Certainty::Measured,
         since_ns: mine.iter().map(|&(_, _, since_ns)| since_ns).min().unwrap_or(scene.now_ns),
         evidence: vec![
             format!("the network adds {growth_ms:.1} ms on edges of {}, more than ever before", names(scene, &best.pods)),
-            "the callees answer as fast as before, and hardly anything is sent again".to_owned(),
+            cause,
         ],
         pods: best.pods,
     }]
 }
 
-fn pace(edge: &EdgeView<'_>) -> Pace {
-    if !edge.norm.learned() || blocked(edge) {
+/// How fast the network of `edge` is.
+#[must_use]
+pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
+    if !edge.norm.learned() {
         return Pace::Unknown;
     }
-    let answers = edge.now.value.sides().map(|flow| flow.responses).max().unwrap_or(0);
-    if f64::from(edge.now.value.retransmits()) > LOSS_SHARE_MAX * f64::from(answers.max(1)) {
-        return Pace::Unknown;
+    if blocked(edge) {
+        let Some(trouble) = edge.trouble.filter(|_| late_answers(scene, edge) >= LATE_MIN) else { return Pace::Unknown };
+        let waited_ns = edge.recent().filter_map(|tick| tick.value.client.as_ref()).map(|flow| flow.opening_age_ns).max();
+        return Pace::Slow { growth_ms: waited_ns.unwrap_or(0) as f64 / 1e6, since_ns: trouble.since_ns };
     }
     let network = edge.norm.network_ms;
     if let (Some(now), true) = (edge.now.value.network_ms(), network.count > 0) {

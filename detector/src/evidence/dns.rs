@@ -8,7 +8,7 @@ use crate::diagnosis::Mechanism;
 use crate::scene::{PodIx, Scene};
 
 /// Look-ups without which nothing is said.
-const QUERIES_MIN: u32 = 4;
+const QUERIES_MIN: u32 = 6;
 /// Share of them that must fail.
 const FAILED_SHARE_MIN: f64 = 0.4;
 /// Median latency from which names are late, milliseconds: answers within a cluster take less than one.
@@ -29,7 +29,8 @@ struct Lookups {
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut servers: BTreeMap<PodIx, Lookups> = BTreeMap::new();
     for sample in scene.rare.iter().flat_map(|records| &records.dns) {
-        for &pod in scene.end(&sample.server).pods() {
+        let client = scene.end(&sample.client);
+        for &pod in scene.end(&sample.server).pods().iter().filter(|pod| !client.pods().contains(pod)) {
             let sum = servers.entry(pod).or_default();
             sum.queries += sample.queries;
             sum.responses += sample.responses;

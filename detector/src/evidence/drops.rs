@@ -21,6 +21,8 @@ pub enum DropClass {
     Route,
     /// Too large to pass.
     TooBig,
+    /// The receiver had it already: what was sent again had not been lost.
+    Duplicate,
     /// Usual in health, or told better by other records.
     Noise,
 }
@@ -35,6 +37,7 @@ impl DropClass {
             "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "FULL_RING" | "CPU_BACKLOG" => Self::Queue,
             "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" | "IP_OUTNOROUTES" | "IP_INNOROUTES"
             | "IP_INADDRERRORS" | "IP_RPFILTER" | "DEV_READY" => Self::Route,
+            "TCP_OLD_DATA" => Self::Duplicate,
             "PKT_TOO_BIG" => Self::TooBig,
             "NOT_SPECIFIED" => match sample.symbol.as_str() {
                 "do_xdp_generic" => Self::Link,

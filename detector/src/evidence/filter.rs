@@ -108,7 +108,9 @@ fn takes_all(scene: &Scene<'_>, flow: &DropFlow) -> bool {
     let (progress_max, certain) = match flow.class {
         DropClass::Filter => (BLOCKED_PROGRESS_MAX, true),
         DropClass::Link => (LINK_PROGRESS_MAX, false),
-        DropClass::Queue | DropClass::Route | DropClass::TooBig | DropClass::Noise => return false,
+        DropClass::Queue | DropClass::Route | DropClass::TooBig | DropClass::Duplicate | DropClass::Noise => {
+            return false;
+        }
     };
     if edges_of(scene, flow).any(|edge| scene.edges[edge].healed()) {
         return false;

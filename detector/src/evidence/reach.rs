@@ -44,11 +44,26 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
 #[must_use]
 pub fn otherwise_explained(scene: &Scene<'_>, edge: &EdgeView<'_>) -> bool {
     edge.now.value.client.as_ref().is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
+        || late_answers(scene, edge) >= LATE_MIN
+        || edge.now.value.sides().any(|flow| flow.queue_retransmits > 0)
         || edge.callee.pods().iter().any(|&pod| {
             hang::stuck(scene, pod) || !abnormal_ends(scene, pod).is_empty() || no_socket_resets(scene, pod).count > 0
         })
         || edge.caller.pods().iter().any(|&pod| !abnormal_ends(scene, pod).is_empty() || hang::stuck(scene, pod))
 }
+
+/// Packets of the callee that met no socket at the caller any more: they were late, not lost.
+#[must_use]
+pub fn late_answers(scene: &Scene<'_>, edge: &EdgeView<'_>) -> u32 {
+    let at_caller = |peer: &Peer| scene.end(peer) == edge.caller;
+    let from_callee = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| scene.end(peer) == edge.callee);
+    let resets = scene.rare.iter().flat_map(|records| &records.resets);
+    let late = resets.filter(|reset| reset.sent && !reset.at_server && reset.reason.as_deref() == Some("NO_SOCKET"));
+    late.filter(|reset| at_caller(&reset.at) && from_callee(&reset.peer)).map(|reset| reset.count).sum()
+}
+
+/// Late answers in the last seconds from which the network is late rather than closed.
+pub const LATE_MIN: u32 = 3;
 
 /// Processes of `pod` that ended as no process should, oldest first.
 fn abnormal_ends(scene: &Scene<'_>, pod: PodIx) -> Vec<(MonotonicNanos, ProcessEventKind)> {
@@ -92,8 +107,11 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
         let echo = interval.map_or(CRASH_ECHO_SECONDS, |interval| (CRASH_LOOP_FACTOR * interval).min(CRASH_LOOP_SECONDS_MAX));
         let fresh = (scene.now_ns.saturating_sub(last.0)) as f64 / 1e9 <= echo;
         let gone = met.refused >= 1 && met.answers <= met.vain + met.refused;
-        let noticed = met.refused + met.broken + met.vain >= 1 || no_socket_resets(scene, pod).count > 0;
-        if gone || (fresh && (noticed || interval.is_some())) {
+        // A worker that exits with an error as its caller leaves is no news; a signal is, and so is a closed port.
+        let closed = met.refused > 0 || no_socket_resets(scene, pod).count > 0;
+        let signalled = ends.iter().any(|(_, kind)| matches!(kind, ProcessEventKind::Signalled(_) | ProcessEventKind::OomKilled));
+        let noticed = closed || (signalled && met.broken + met.vain >= 1);
+        if gone || (fresh && (noticed || (signalled && interval.is_some()))) {
             let oom = ends.iter().any(|(_, kind)| *kind == ProcessEventKind::OomKilled);
             crashed.insert(pod, (first.0, oom, ends.len() as u32));
         }
