@@ -315,7 +315,8 @@ impl L7State {
         self.head.wrapping_sub(self.tail)
     }
 
-    /// Age of the oldest request under way, nanoseconds (at least; exact unless it was untimed); `None` if there is none.
+    /// Age of the oldest request under way, nanoseconds; `None` if there is none. Exact if that request was timed,
+    /// else at least so much.
     #[must_use]
     pub fn outstanding_age_ns(&self, now_ns: u64) -> Option<u64> {
         if self.outstanding() == 0 {

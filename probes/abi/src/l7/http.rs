@@ -89,7 +89,7 @@ pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token
         return if may_be { Token::Incomplete } else { Token::Failed };
     }
     let status = (stream.word_at(8) & 0xffff_ffff) as u32;
-    if !is_http || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
+    if !is_http || !stream.byte_at(7).is_ascii_digit() || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
         return Token::Failed;
     }
     let hundreds = (status >> 8 & 0x0f) as u8;
