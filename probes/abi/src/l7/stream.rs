@@ -108,10 +108,9 @@ impl Stream {
     #[inline(always)]
     pub(super) fn settle(&mut self, cursor: &mut Cursor, available: u32, token: Token) {
         match token {
-            Token::Consumed(size) => {
-                // The kept bytes are no longer in the segment, so a token takes all of them.
-                debug_assert!(size >= u32::from(self.kept) && size <= available);
-                cursor.offset += size.saturating_sub(u32::from(self.kept));
+            // The kept bytes are no longer in the segment, so a token takes all of them or none is taken.
+            Token::Consumed(size) if size >= u32::from(self.kept) => {
+                cursor.offset += size - u32::from(self.kept);
                 self.kept = 0;
                 self.pass_over(cursor);
             }
@@ -122,7 +121,7 @@ impl Stream {
                 self.kept = available as u8;
                 cursor.offset = cursor.end;
             }
-            Token::Incomplete | Token::Failed => {
+            Token::Consumed(_) | Token::Incomplete | Token::Failed => {
                 self.lose();
                 cursor.offset = cursor.end;
             }

@@ -149,7 +149,8 @@ fn redis_scalars_of_all_kinds_end_where_they_end() {
         &[
             client("*1\r\n$5\r\nDEBUG\r\n".repeat(6)),
             server(
-                "#t\r\n,3.14159265358979323846264338327950288\r\n(3492890328409238509324850943850943825\r\n:42\r\n=15\r\ntxt:Some string\r\n~2\r\n+a\r\n#f\r\n",
+                "#t\r\n,3.14159265358979323846264338327950288\r\n(3492890328409238509324850943850943825\r\n:42\r\n\
+                 =15\r\ntxt:Some string\r\n~2\r\n+a\r\n#f\r\n",
             ),
         ],
         Counts {
@@ -239,10 +240,12 @@ fn http_follows_lengths_chunks_and_bodiless_answers() {
             client("HEAD /cart HTTP/1.1\r\n\r\n"),
             server("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"),
             client(
-                "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10;x=y\r\nGET / HTTP/1.1\r\n\r\n0\r\nTrailer: 1\r\n\r\n",
+                "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 10;x=y\r\nGET / HTTP/1.1\r\n\r\n0\r\nTrailer: 1\r\n\r\n",
             ),
             server(
-                "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1A\r\nHTTP/1.1 500 x\r\n\r\nabcdefgh\r\n0\r\n\r\n",
+                "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: gzip, chunked\r\n\r\n\
+                 1A\r\nHTTP/1.1 500 x\r\n\r\nabcdefgh\r\n0\r\n\r\n",
             ),
             client("DELETE /a HTTP/1.1\r\nIf-None-Match: \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\r\n\r\n"),
             server("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
@@ -266,7 +269,8 @@ fn http_interim_answers_are_no_answers() {
         &[
             client("POST /cart HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody"),
             server(
-                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n\
+                 HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok",
             ),
         ],
         Counts::answered(1),
@@ -280,7 +284,8 @@ fn http_pipelines() {
         &[
             client("GET /1 HTTP/1.1\r\n\r\nPATCH /2 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcTRACE /3 HTTP/1.1\r\n\r\n"),
             server(
-                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 500 No\r\nContent-Length: 1\r\n\r\nbHTTP/1.1 204 No\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\
+                 aHTTP/1.1 500 No\r\nContent-Length: 1\r\n\r\nbHTTP/1.1 204 No\r\n\r\n",
             ),
         ],
         Counts {

@@ -82,7 +82,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_not_panic(segments in prop::collection::vec((direction(), prop::collection::vec(any::<u8>(), 0..200)), 0..8)) {
+    fn arbitrary_bytes_do_not_panic(
+        segments in prop::collection::vec((direction(), prop::collection::vec(any::<u8>(), 0..200)), 0..8)
+    ) {
         let mut connection = Connection::new();
         for (direction, bytes) in &segments {
             connection.segment(*direction, bytes);
@@ -112,7 +114,8 @@ proptest! {
                     0 => ("*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_string(), format!("${length}\r\n{value}\r\n")),
                     1 => ("*2\r\n$6\r\ngetdel\r\n$1\r\na\r\n".to_string(), "$-1\r\n".to_string()),
                     2 => (format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${length}\r\n{value}\r\n"), "+OK\r\n".to_string()),
-                    _ => ("*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n".to_string(), format!("*2\r\n_\r\n${length}\r\n{value}\r\n")),
+                    _ => ("*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n".to_string(),
+                          format!("*2\r\n_\r\n${length}\r\n{value}\r\n")),
                 };
                 commands.extend(request.bytes());
                 replies.extend(reply.bytes());
