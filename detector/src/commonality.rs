@@ -82,14 +82,24 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
         let fit = |pods: &[PodIx]| fit(scene, observations, role, pods, affected_total);
         for (service, pods) in by_service {
             let fit = fit(&pods) * prior(role);
-            explanations.push(Explanation { place: Place::Service(service), pods, fit });
+            explanations.push(Explanation {
+                place: Place::Service(service),
+                pods,
+                fit,
+            });
         }
         if role == Role::Any {
             for (node, pods) in by_node {
-                let several = pods.iter().any(|&pod| scene.pods[pod].service != scene.pods[pods[0]].service);
+                let several = pods
+                    .iter()
+                    .any(|&pod| scene.pods[pod].service != scene.pods[pods[0]].service);
                 if several {
                     let fit = fit(&pods) * NODE_PRIOR;
-                    explanations.push(Explanation { place: Place::Node(node), pods, fit });
+                    explanations.push(Explanation {
+                        place: Place::Node(node),
+                        pods,
+                        fit,
+                    });
                 }
             }
         }
@@ -112,14 +122,26 @@ struct Tally {
 
 impl Tally {
     fn purity(self) -> f64 {
-        if self.affected > 0.0 { self.affected / (self.affected + self.healthy) } else { 0.0 }
+        if self.affected > 0.0 {
+            self.affected / (self.affected + self.healthy)
+        } else {
+            0.0
+        }
     }
 }
 
 fn members<'a>(scene: &'a Scene<'_>, edge: EdgeIx, role: Role) -> impl Iterator<Item = PodIx> + 'a {
     let edge = &scene.edges[edge];
-    let callers = if role == Role::Callee { &[][..] } else { edge.caller.pods() };
-    let callees = if role == Role::Caller { &[][..] } else { edge.callee.pods() };
+    let callers = if role == Role::Callee {
+        &[][..]
+    } else {
+        edge.caller.pods()
+    };
+    let callees = if role == Role::Caller {
+        &[][..]
+    } else {
+        edge.callee.pods()
+    };
     callers.iter().chain(callees).copied()
 }
 
@@ -153,5 +175,9 @@ fn fit(scene: &Scene<'_>, observations: &[Observation], role: Role, pods: &[PodI
     }
     let coverage = touched.affected / affected_total as f64;
     let purity = touched.purity();
-    if coverage + purity > 0.0 { 2.0 * coverage * purity / (coverage + purity) } else { 0.0 }
+    if coverage + purity > 0.0 {
+        2.0 * coverage * purity / (coverage + purity)
+    } else {
+        0.0
+    }
 }

@@ -103,7 +103,11 @@ impl Demand {
     /// Now over usual; 1 where nothing is known.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        if self.usual < BUSY_RATE { 1.0 } else { self.now / self.usual }
+        if self.usual < BUSY_RATE {
+            1.0
+        } else {
+            self.now / self.usual
+        }
     }
 }
 
@@ -172,7 +176,11 @@ impl Trouble {
     #[must_use]
     pub fn progress(&self, expected_rate: f64) -> f64 {
         let tried = f64::from(self.answers + self.vain).max(expected_rate * self.seconds);
-        if tried > 0.0 { f64::from(self.answers) / tried } else { 0.0 }
+        if tried > 0.0 {
+            f64::from(self.answers) / tried
+        } else {
+            0.0
+        }
     }
 }
 
@@ -216,17 +224,27 @@ impl<'a> Scene<'a> {
     /// Numbers everything in `memory`.
     #[must_use]
     pub fn of(memory: &'a Memory) -> Self {
-        let mut services: Vec<ServiceName> =
-            memory.inventory.pods().map(|pod| memory.inventory.service_of(&pod.name)).collect();
+        let mut services: Vec<ServiceName> = memory
+            .inventory
+            .pods()
+            .map(|pod| memory.inventory.service_of(&pod.name))
+            .collect();
         services.sort();
         services.dedup();
-        let node_index: BTreeMap<&NodeName, NodeIx> = memory.inventory.nodes().enumerate().map(|(index, name)| (name, index)).collect();
+        let node_index: BTreeMap<&NodeName, NodeIx> = memory
+            .inventory
+            .nodes()
+            .enumerate()
+            .map(|(index, name)| (name, index))
+            .collect();
         let pods: Vec<PodView<'a>> = memory
             .inventory
             .pods()
             .map(|pod| PodView {
                 name: &pod.name,
-                service: services.binary_search(&memory.inventory.service_of(&pod.name)).unwrap_or(0),
+                service: services
+                    .binary_search(&memory.inventory.service_of(&pod.name))
+                    .unwrap_or(0),
                 node: node_index.get(&pod.node).copied().unwrap_or(0),
                 usage: memory.pods.get(&pod.name).map(usage_view),
                 inbound: Vec::new(),
@@ -276,8 +294,17 @@ impl<'a> Scene<'a> {
             Peer::Pod(name) => self.pod_index.get(name).map_or(End::Outside, |&pod| End::Pod(pod)),
             Peer::Service(_) => {
                 let pods = self.memory.inventory.pods_of(peer);
-                let pods: Vec<PodIx> = pods.iter().filter_map(|name| self.pod_index.get(name).copied()).collect();
-                if let [pod] = pods[..] { End::Pod(pod) } else if pods.is_empty() { End::Outside } else { End::OneOf(pods) }
+                let pods: Vec<PodIx> = pods
+                    .iter()
+                    .filter_map(|name| self.pod_index.get(name).copied())
+                    .collect();
+                if let [pod] = pods[..] {
+                    End::Pod(pod)
+                } else if pods.is_empty() {
+                    End::Outside
+                } else {
+                    End::OneOf(pods)
+                }
             }
             Peer::Node(_) | Peer::External(_) => End::Outside,
         }
@@ -313,10 +340,16 @@ impl<'a> Scene<'a> {
     /// The protocol that a pod speaks as a server.
     #[must_use]
     pub fn protocol(&self, pod: PodIx) -> Option<Protocol> {
-        let flows = self.pods[pod].inbound.iter().filter_map(|&edge| self.edges[edge].memory.track.cells().next_back());
+        let flows = self.pods[pod]
+            .inbound
+            .iter()
+            .filter_map(|&edge| self.edges[edge].memory.track.cells().next_back());
         let usual = flows.filter_map(|cell| cell.value.at_server()?.protocol).next();
         usual.or_else(|| {
-            self.pods[pod].inbound.iter().find_map(|&edge| self.edges[edge].now.value.at_server()?.protocol)
+            self.pods[pod]
+                .inbound
+                .iter()
+                .find_map(|&edge| self.edges[edge].now.value.at_server()?.protocol)
         })
     }
 
@@ -325,7 +358,10 @@ impl<'a> Scene<'a> {
     pub fn service_demand(&self, service: ServiceIx) -> Demand {
         self.pods_of(service).fold(Demand::default(), |sum, pod| {
             let demand = self.pods[pod].demand;
-            Demand { now: sum.now + demand.now, usual: sum.usual + demand.usual }
+            Demand {
+                now: sum.now + demand.now,
+                usual: sum.usual + demand.usual,
+            }
         })
     }
 
@@ -348,9 +384,17 @@ impl<'a> Scene<'a> {
             }
             if let End::Pod(pod) = view.callee {
                 self.pods[pod].inbound.push(index);
-                let rate = view.now.value.at_server().map_or(0.0, |flow| f64::from(flow.requests) / view.now.seconds);
+                let rate = view
+                    .now
+                    .value
+                    .at_server()
+                    .map_or(0.0, |flow| f64::from(flow.requests) / view.now.seconds);
                 self.pods[pod].demand.now += rate;
-                self.pods[pod].demand.usual += if view.norm.learned() { view.norm.request_rate.median } else { rate };
+                self.pods[pod].demand.usual += if view.norm.learned() {
+                    view.norm.request_rate.median
+                } else {
+                    rate
+                };
             }
             self.edges.push(view);
         }
@@ -358,8 +402,16 @@ impl<'a> Scene<'a> {
 
     fn add_expectations(&mut self) {
         for edge in &mut self.edges {
-            let growth = if let End::Pod(pod) = edge.caller { self.pods[pod].demand.ratio() } else { 1.0 };
-            edge.expected_rate = if edge.norm.learned() { edge.norm.response_rate * growth } else { 0.0 };
+            let growth = if let End::Pod(pod) = edge.caller {
+                self.pods[pod].demand.ratio()
+            } else {
+                1.0
+            };
+            edge.expected_rate = if edge.norm.learned() {
+                edge.norm.response_rate * growth
+            } else {
+                0.0
+            };
         }
     }
 
@@ -367,7 +419,9 @@ impl<'a> Scene<'a> {
         let called: Vec<bool> = self.pods.iter().map(|pod| !pod.inbound.is_empty()).collect();
         let mut topology = Topology::default();
         for edge in &self.edges {
-            let Some(callee) = self.service_of(&edge.callee) else { continue };
+            let Some(callee) = self.service_of(&edge.callee) else {
+                continue;
+            };
             let rate = edge.norm.request_rate.median;
             match edge.caller {
                 End::Pod(pod) => {
@@ -385,13 +439,24 @@ impl<'a> Scene<'a> {
 }
 
 fn usage_view(memory: &UsageMemory) -> UsageView<'_> {
-    UsageView { now: memory.track.current(), norm: &memory.norm, memory }
+    UsageView {
+        now: memory.track.current(),
+        norm: &memory.norm,
+        memory,
+    }
 }
 
 fn trouble(edge: &EdgeMemory) -> Option<Trouble> {
     let mut ticks = edge.track.recent().skip_while(|tick| !tick.value.troubled());
     let first = ticks.next()?;
-    let mut trouble = Trouble { since_ns: first.at_ns, seconds: 0.0, answers: 0, vain: first.value.vain(), attempted: 0, opened: 0 };
+    let mut trouble = Trouble {
+        since_ns: first.at_ns,
+        seconds: 0.0,
+        answers: 0,
+        vain: first.value.vain(),
+        attempted: 0,
+        opened: 0,
+    };
     for tick in ticks {
         trouble.seconds += tick.seconds;
         trouble.vain += tick.value.vain();

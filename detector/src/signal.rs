@@ -221,7 +221,11 @@ impl EdgeFlow {
     /// The numbers of one sample.
     #[must_use]
     pub fn of(sample: &EdgeSample) -> Self {
-        Self { client: sample.client.as_ref().map(Flow::of), server: sample.server.as_ref().map(Flow::of), dropped: 0 }
+        Self {
+            client: sample.client.as_ref().map(Flow::of),
+            server: sample.server.as_ref().map(Flow::of),
+            dropped: 0,
+        }
     }
 
     /// The caller's view, or the callee's where the caller cannot be seen.
@@ -350,7 +354,11 @@ impl Usage {
     /// Share of enforcement periods that were throttled.
     #[must_use]
     pub fn throttled_ratio(&self) -> f64 {
-        if self.periods == 0 { 0.0 } else { f64::from(self.throttled_periods) / f64::from(self.periods) }
+        if self.periods == 0 {
+            0.0
+        } else {
+            f64::from(self.throttled_periods) / f64::from(self.periods)
+        }
     }
 }
 

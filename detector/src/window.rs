@@ -173,18 +173,25 @@ impl EdgeNorm {
     #[must_use]
     pub fn of(track: &Track<EdgeFlow>) -> Self {
         let rate = |cell: &Timed<EdgeFlow>| {
-            cell.value.best().map_or(0.0, |flow| f64::from(flow.requests) / cell.seconds)
+            cell.value
+                .best()
+                .map_or(0.0, |flow| f64::from(flow.requests) / cell.seconds)
         };
         let busy: Vec<&Timed<EdgeFlow>> = track.cells().filter(|cell| rate(cell) >= BUSY_RATE).collect();
         let seconds: f64 = busy.iter().map(|cell| cell.seconds).sum();
-        let norm = |value: &dyn Fn(&EdgeFlow) -> Option<f64>| Norm::of(busy.iter().filter_map(|cell| value(&cell.value)).collect());
-        let total = |value: &dyn Fn(&EdgeFlow) -> u32| busy.iter().map(|cell| f64::from(value(&cell.value))).sum::<f64>();
+        let norm = |value: &dyn Fn(&EdgeFlow) -> Option<f64>| {
+            Norm::of(busy.iter().filter_map(|cell| value(&cell.value)).collect())
+        };
+        let total =
+            |value: &dyn Fn(&EdgeFlow) -> u32| busy.iter().map(|cell| f64::from(value(&cell.value))).sum::<f64>();
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let responses = total(&|edge| edge.at_server().map_or(0, |flow| flow.responses));
         let errors = total(&|edge| edge.at_server().map_or(0, |flow| flow.errors));
         let opened = total(&|edge| edge.at_server().map_or(0, |flow| flow.opened));
         let last: Vec<f64> = track.cells().rev().take(CELLS_MIN).map(rate).collect();
-        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| (low.min(rate), high.max(rate)));
+        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| {
+            (low.min(rate), high.max(rate))
+        });
         let request_rate = Norm::of(busy.iter().map(|cell| rate(cell)).collect());
         let chance = STEADY_RATIO * request_rate.median + STEADY_SIGMAS * request_rate.median.sqrt();
         Self {
@@ -216,7 +223,8 @@ impl EdgeNorm {
 /// Bytes of both directions.
 #[must_use]
 pub fn bytes(edge: &EdgeFlow) -> f64 {
-    edge.best().map_or(0.0, |flow| (flow.bytes_sent + flow.bytes_received) as f64)
+    edge.best()
+        .map_or(0.0, |flow| (flow.bytes_sent + flow.bytes_received) as f64)
 }
 
 /// Share of lookups that missed, of at least [`LOOKUPS_MIN`].
@@ -253,7 +261,9 @@ impl UsageNorm {
     /// What the cells of `track` have in common.
     #[must_use]
     pub fn of(track: &Track<Usage>) -> Self {
-        let norm = |value: &dyn Fn(&Usage) -> f64| Norm::of(track.cells().map(|cell| value(&cell.value) / cell.seconds).collect());
+        let norm = |value: &dyn Fn(&Usage) -> f64| {
+            Norm::of(track.cells().map(|cell| value(&cell.value) / cell.seconds).collect())
+        };
         Self {
             cell_count: track.cells().count(),
             cores: norm(&|usage| usage.cpu_ns as f64 / 1e9),
@@ -261,7 +271,10 @@ impl UsageNorm {
             wait: norm(&|usage| usage.wait_ns as f64 / 1e9),
             memory_pressure: norm(&|usage| usage.memory_pressure_us as f64 / 1e6),
             io_pressure: norm(&|usage| usage.io_pressure_us as f64 / 1e6),
-            cpu_limit_millicores: track.cells().next_back().and_then(|cell| cell.value.cpu_limit_millicores),
+            cpu_limit_millicores: track
+                .cells()
+                .next_back()
+                .and_then(|cell| cell.value.cpu_limit_millicores),
         }
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Does not know of faults or detectors: a service behaves as declared, and what goes wrong comes from outside.
 
-pub mod duration;
-pub mod spec;
-pub mod template;
-pub(crate) mod spread;
-pub mod shard;
-pub mod validate;
-pub mod file;
-pub mod postgres;
-pub mod http_client;
-pub mod service;
 pub mod dns;
+pub mod duration;
+pub mod file;
+pub mod http_client;
+pub mod postgres;
+pub mod service;
+pub mod shard;
+pub mod spec;
+pub(crate) mod spread;
+pub mod template;
+pub mod validate;
 
 pub use file::{App, AppError, load};
 pub use validate::{AppProblem, validate};

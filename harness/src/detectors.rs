@@ -124,7 +124,10 @@ impl DetectorProcess {
     /// # Errors
     /// [`DetectorError`] when it cannot be started or is not ready in time.
     pub async fn start(command: &DetectorCommand, inventory: &[InventoryLine]) -> Result<Self, DetectorError> {
-        let spawn_error = |source| DetectorError::Spawn { program: command.program.clone(), source };
+        let spawn_error = |source| DetectorError::Spawn {
+            program: command.program.clone(),
+            source,
+        };
         let log = std::fs::File::create(&command.log).map_err(spawn_error)?;
         let mut child = Command::new(&command.program)
             .args(&command.arguments)
@@ -167,10 +170,21 @@ impl DetectorProcess {
             Err(_) => Err(not_ready("it said nothing".to_owned(), None)),
             Ok(None) => {
                 let status = self.child.wait().await.ok();
-                let why = status.map_or_else(|| "it closed its output".to_owned(), |status| format!("it ended ({status})"));
+                let why = status.map_or_else(
+                    || "it closed its output".to_owned(),
+                    |status| format!("it ended ({status})"),
+                );
                 Err(not_ready(why, status.and_then(|status| status.code())))
             }
-            Ok(Some(Line { content: Ok(DetectorLine::Ready { version, detector, degraded }), .. })) => {
+            Ok(Some(Line {
+                content:
+                    Ok(DetectorLine::Ready {
+                        version,
+                        detector,
+                        degraded,
+                    }),
+                ..
+            })) => {
                 if version != PROTOCOL_VERSION {
                     let why = format!("it speaks version {version} of the protocol, not {PROTOCOL_VERSION}");
                     return Err(not_ready(why, None));
@@ -216,7 +230,10 @@ impl DetectorProcess {
                     self.end.flood_count += 1;
                     return None;
                 }
-                Some(DetectorNews::Statement(Received { received_ns: line.received_ns, diagnosis }))
+                Some(DetectorNews::Statement(Received {
+                    received_ns: line.received_ns,
+                    diagnosis,
+                }))
             }
             Ok(DetectorLine::Summary(summary)) => {
                 self.end.summary = Some(summary);
@@ -267,7 +284,13 @@ async fn read_lines(mut reader: BufReader<tokio::process::ChildStdout>, sender: 
         let text = text.trim();
         if !text.is_empty() {
             let content = serde_json::from_str(text).map_err(|_| text.chars().take(200).collect());
-            if sender.send(Line { received_ns: monotonic_ns(), content }).is_err() {
+            if sender
+                .send(Line {
+                    received_ns: monotonic_ns(),
+                    content,
+                })
+                .is_err()
+            {
                 return;
             }
         }
@@ -280,7 +303,9 @@ async fn read_lines(mut reader: BufReader<tokio::process::ChildStdout>, sender: 
 /// Reads up to a line feed, keeping at most [`LINE_BYTES_MAX`] bytes; false at the end of input.
 async fn read_bounded_line(reader: &mut BufReader<tokio::process::ChildStdout>, buffer: &mut Vec<u8>) -> bool {
     loop {
-        let Ok(chunk) = reader.fill_buf().await else { return false };
+        let Ok(chunk) = reader.fill_buf().await else {
+            return false;
+        };
         if chunk.is_empty() {
             return false;
         }

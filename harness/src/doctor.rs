@@ -55,15 +55,25 @@ impl Report {
     /// True when the main job can run.
     #[must_use]
     pub fn can_run(&self) -> bool {
-        self.machine.iter().chain(&self.hooks).all(|finding| finding.health < Health::Fatal)
+        self.machine
+            .iter()
+            .chain(&self.hooks)
+            .all(|finding| finding.health < Health::Fatal)
     }
 }
 
 /// Tries everything.
 #[must_use]
 pub fn examine() -> Report {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
-    Report { kernel, machine: trials().iter().map(Trial::run).collect(), hooks: hooks() }
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    Report {
+        kernel,
+        machine: trials().iter().map(Trial::run).collect(),
+        hooks: hooks(),
+    }
 }
 
 fn hooks() -> Vec<Finding> {
@@ -93,8 +103,17 @@ fn hook_finding(capability: &Capability) -> Finding {
         HookState::Missing { why } if capability.essential => (Health::Fatal, why.clone()),
         HookState::Missing { why } => (Health::Missing, why.clone()),
     };
-    let advice = if health == Health::Works { String::new() } else { format!("not seen: {}", capability.absence_costs) };
-    Finding { name: capability.hook.to_owned(), health, detail, advice }
+    let advice = if health == Health::Works {
+        String::new()
+    } else {
+        format!("not seen: {}", capability.absence_costs)
+    };
+    Finding {
+        name: capability.hook.to_owned(),
+        health,
+        detail,
+        advice,
+    }
 }
 
 /// An error and its causes on one line.

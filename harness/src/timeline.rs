@@ -87,7 +87,17 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         let observed = Observed::default();
         // The first start of each pod is no news.
         let restarts_told = cluster.restarts().len();
-        Self { plan, injector, cluster, detector, seconds, recorder, cancel, observed, restarts_told }
+        Self {
+            plan,
+            injector,
+            cluster,
+            detector,
+            seconds,
+            recorder,
+            cancel,
+            observed,
+            restarts_told,
+        }
     }
 
     /// Plays the plan. Whatever happens, what was injected is recovered before this returns.
@@ -144,7 +154,8 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     fn hear(&mut self, news: DetectorNews) {
         match news {
             DetectorNews::Statement(received) => {
-                self.recorder.event_at(received.received_ns, RunEvent::Diagnosed(received.clone()));
+                self.recorder
+                    .event_at(received.received_ns, RunEvent::Diagnosed(received.clone()));
                 self.observed.statements.push(received);
             }
             DetectorNews::Nonsense(text) => self.recorder.event(RunEvent::DetectorNonsense { text }),
@@ -160,7 +171,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         for restart in self.cluster.restarts().into_iter().skip(self.restarts_told) {
             self.restarts_told += 1;
             let text = restart.change.to_string();
-            let event = RunEvent::PodRestarted { pod: restart.pod.to_string(), text };
+            let event = RunEvent::PodRestarted {
+                pod: restart.pod.to_string(),
+                text,
+            };
             self.recorder.event_at(restart.at_ns, event);
         }
     }
@@ -189,14 +203,20 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
             }
             let mut next = phase_ends;
             for one in &mut active {
-                if self.observed.faults[one.record].onset_ns.is_none() && one.next_probe <= now && now < one.effect_until {
+                if self.observed.faults[one.record].onset_ns.is_none()
+                    && one.next_probe <= now
+                    && now < one.effect_until
+                {
                     probe(&mut self.observed.faults[one.record], one, self.injector, self.recorder).await;
                     one.next_probe = Instant::now() + PROBE_EVERY;
                 }
                 let probing = self.observed.faults[one.record].onset_ns.is_none() && now < one.effect_until;
                 next = next.min(one.ends).min(if probing { one.next_probe } else { one.ends });
             }
-            next = waiting.iter().map(|step| began + step.start_after).fold(next, Instant::min);
+            next = waiting
+                .iter()
+                .map(|step| began + step.start_after)
+                .fold(next, Instant::min);
             self.listen_until(next).await;
         }
         self.observed.moments.recover_start_ns = monotonic_ns();
@@ -206,7 +226,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     }
 
     async fn inject(&mut self, step: &PlannedStep) -> Option<Active> {
-        let mut record = FaultRecord { fault: step.fault.id.clone(), ..FaultRecord::default() };
+        let mut record = FaultRecord {
+            fault: step.fault.id.clone(),
+            ..FaultRecord::default()
+        };
         let now = Instant::now();
         let injected = self.injector.inject(&step.fault).await;
         let index = self.observed.faults.len();
@@ -215,7 +238,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                 record.requested_ns = Some(injection.requested_at_ns());
                 record.injected_ns = Some(injection.active_at_ns());
                 let text = step_text(step);
-                let event = RunEvent::FaultInjected { fault: step.fault.id.clone(), text };
+                let event = RunEvent::FaultInjected {
+                    fault: step.fault.id.clone(),
+                    text,
+                };
                 self.recorder.event_at(injection.active_at_ns(), event);
                 Some(Active {
                     injection,
@@ -242,7 +268,8 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         let error = match injection.recover().await {
             Ok(recovered) => {
                 self.observed.faults[record].recovered_ns = Some(recovered.at_ns);
-                self.recorder.event_at(recovered.at_ns, RunEvent::FaultRecovered { fault });
+                self.recorder
+                    .event_at(recovered.at_ns, RunEvent::FaultRecovered { fault });
                 self.gone(&subject).await
             }
             Err(error) => Some(crate::doctor::error_chain(&error)),
@@ -270,7 +297,13 @@ async fn probe(record: &mut FaultRecord, active: &Active, injector: &Injector, r
         Effect::Present { measured, .. } => {
             record.onset_ns = Some(began_ns.max(active.injection.active_at_ns()));
             record.measured = Some(measured.clone());
-            recorder.event_at(began_ns, RunEvent::EffectProven { fault: record.fault.clone(), measured });
+            recorder.event_at(
+                began_ns,
+                RunEvent::EffectProven {
+                    fault: record.fault.clone(),
+                    measured,
+                },
+            );
         }
         Effect::Absent { measured, .. } => record.measured = Some(measured),
         Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
@@ -281,8 +314,17 @@ async fn probe(record: &mut FaultRecord, active: &Active, injector: &Injector, r
 /// A planned fault in words.
 #[must_use]
 pub fn step_text(step: &PlannedStep) -> String {
-    let pods: Vec<&str> = step.fault.pods.iter().map(gauntlet_probes::entity::PodName::as_str).collect();
-    let on = if pods.is_empty() { String::new() } else { format!(" on {}", pods.join(", ")) };
+    let pods: Vec<&str> = step
+        .fault
+        .pods
+        .iter()
+        .map(gauntlet_probes::entity::PodName::as_str)
+        .collect();
+    let on = if pods.is_empty() {
+        String::new()
+    } else {
+        format!(" on {}", pods.join(", "))
+    };
     format!("{}{on}", kind_text(&step.fault.kind))
 }
 

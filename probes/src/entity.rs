@@ -62,7 +62,12 @@ name_type! {
 /// The stream opens with what exists, then [`InventoryLine::Ready`], then changes as they come. A line for a name that
 /// is already known replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum InventoryLine {
     /// A node exists or changed.
     Node(NodeInfo),

@@ -194,7 +194,12 @@ impl LatencyHistogram {
         if total == 0 {
             return None;
         }
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counts are far below 2^52"
+        )]
         let rank = ((quantile.clamp(0.0, 1.0) * total as f64).ceil() as u64).max(1);
         let mut seen = 0;
         for &(bucket, count) in &self.0 {
@@ -212,7 +217,11 @@ impl LatencyHistogram {
         let total = self.count();
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         (total > 0).then(|| {
-            self.0.iter().map(|&(bucket, count)| bucket_middle_us(bucket) * f64::from(count)).sum::<f64>() / total as f64
+            self.0
+                .iter()
+                .map(|&(bucket, count)| bucket_middle_us(bucket) * f64::from(count))
+                .sum::<f64>()
+                / total as f64
         })
     }
 }

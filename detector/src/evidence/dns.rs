@@ -30,7 +30,12 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut servers: BTreeMap<PodIx, Lookups> = BTreeMap::new();
     for sample in scene.rare.iter().flat_map(|records| &records.dns) {
         let client = scene.end(&sample.client);
-        for &pod in scene.end(&sample.server).pods().iter().filter(|pod| !client.pods().contains(pod)) {
+        for &pod in scene
+            .end(&sample.server)
+            .pods()
+            .iter()
+            .filter(|pod| !client.pods().contains(pod))
+        {
             let sum = servers.entry(pod).or_default();
             sum.queries += sample.queries;
             sum.responses += sample.responses;
@@ -64,7 +69,10 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
                 strength: 0.75,
                 certainty: Certainty::Measured,
                 since_ns: scene.rare.first().map_or(scene.now_ns, |records| records.at_ns),
-                evidence: vec![format!("{queries} look-ups at {}: most are not answered as they should be", names(scene, &pods))],
+                evidence: vec![format!(
+                    "{queries} look-ups at {}: most are not answered as they should be",
+                    names(scene, &pods)
+                )],
                 pods,
             });
         }

@@ -27,8 +27,16 @@ pub fn cluster(command: &ClusterCommand) -> anyhow::Result<Exit> {
         return Ok(Exit::CannotHere);
     }
     match command {
-        ClusterCommand::Up { app, name, detach: false } => hold(app, name),
-        ClusterCommand::Up { app, name, detach: true } => detach(app, name),
+        ClusterCommand::Up {
+            app,
+            name,
+            detach: false,
+        } => hold(app, name),
+        ClusterCommand::Up {
+            app,
+            name,
+            detach: true,
+        } => detach(app, name),
         ClusterCommand::Down { name } => down(name),
     }
 }
@@ -57,7 +65,10 @@ fn hold(app: &str, name: &str) -> anyhow::Result<Exit> {
             return Ok(Exit::InvalidScenario);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -67,7 +78,11 @@ fn hold(app: &str, name: &str) -> anyhow::Result<Exit> {
             Ok(cluster) => cluster,
             Err(error) => {
                 eprintln!("gauntlet: {}", crate::doctor::error_chain(&error));
-                return Ok(if error.is_unavailable() { Exit::CannotHere } else { Exit::TargetFailed });
+                return Ok(if error.is_unavailable() {
+                    Exit::CannotHere
+                } else {
+                    Exit::TargetFailed
+                });
             }
         };
         describe(&cluster, began.elapsed());
@@ -95,10 +110,23 @@ fn hold(app: &str, name: &str) -> anyhow::Result<Exit> {
 }
 
 fn describe(cluster: &LocalCluster, took: Duration) {
-    println!("cluster {} is up after {:.1} s", cluster.cluster_id(), took.as_secs_f64());
+    println!(
+        "cluster {} is up after {:.1} s",
+        cluster.cluster_id(),
+        took.as_secs_f64()
+    );
     for pod in cluster.pods() {
-        let enter = cluster.pod_tgids(&pod.name).first().map_or_else(String::new, |tgid| format!("nsenter -t {tgid} -n"));
-        println!("  {:<12} {:<8} {:>15}:{:<5} {enter}", pod.name.as_str(), pod.node.as_str(), pod.ip, pod.port);
+        let enter = cluster
+            .pod_tgids(&pod.name)
+            .first()
+            .map_or_else(String::new, |tgid| format!("nsenter -t {tgid} -n"));
+        println!(
+            "  {:<12} {:<8} {:>15}:{:<5} {enter}",
+            pod.name.as_str(),
+            pod.node.as_str(),
+            pod.ip,
+            pod.port
+        );
     }
     drop(std::io::stdout().flush());
 }
@@ -136,7 +164,10 @@ fn detach(app: &str, name: &str) -> anyhow::Result<Exit> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    eprintln!("gauntlet: cluster {name} did not come up within {UP_WITHIN:?}; see {}", log.display());
+    eprintln!(
+        "gauntlet: cluster {name} did not come up within {UP_WITHIN:?}; see {}",
+        log.display()
+    );
     Ok(Exit::TargetFailed)
 }
 

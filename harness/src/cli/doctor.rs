@@ -21,14 +21,25 @@ fn text(report: &Report) -> String {
     report.machine.iter().for_each(|finding| text += &line(finding));
     text += "\nhooks of the detector (each was attached)\n";
     report.hooks.iter().for_each(|finding| text += &line(finding));
-    let count = |health| report.machine.iter().chain(&report.hooks).filter(|finding| finding.health == health).count();
+    let count = |health| {
+        report
+            .machine
+            .iter()
+            .chain(&report.hooks)
+            .filter(|finding| finding.health == health)
+            .count()
+    };
     text += &format!(
         "\n{} work, {} degraded, {} missing, {} fatal: {}\n",
         count(Health::Works),
         count(Health::Degraded),
         count(Health::Missing),
         count(Health::Fatal),
-        if report.can_run() { "the main job can run here" } else { "the main job cannot run here (exit 69)" },
+        if report.can_run() {
+            "the main job can run here"
+        } else {
+            "the main job cannot run here (exit 69)"
+        },
     );
     text
 }

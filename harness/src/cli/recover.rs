@@ -39,7 +39,9 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
                         LeftoverOutcome::Recovered => done.push(format!("{what}: undone")),
                         LeftoverOutcome::AlreadyGone => done.push(format!("{what}: was gone with its cluster")),
                         LeftoverOutcome::Failed(errors) => failed.extend(
-                            errors.iter().map(|error| format!("{what}: {}", crate::doctor::error_chain(error))),
+                            errors
+                                .iter()
+                                .map(|error| format!("{what}: {}", crate::doctor::error_chain(error))),
                         ),
                     }
                 }
@@ -49,7 +51,11 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
     }
     done.extend(sweep_stale());
     print(args.format, &done, &failed);
-    Ok(if failed.is_empty() { Exit::Pass } else { Exit::TargetFailed })
+    Ok(if failed.is_empty() {
+        Exit::Pass
+    } else {
+        Exit::TargetFailed
+    })
 }
 
 fn journals(out: &Path) -> Vec<PathBuf> {

@@ -100,11 +100,18 @@ fn programs(args: &RunArgs) -> anyhow::Result<Programs> {
         Some(program) => DetectorProgram::Foreign(program.clone()),
         None => DetectorProgram::Own(beside("gauntlet-detector")),
     };
-    Ok(Programs { app: beside("gauntlet-app"), detector, gauntlet })
+    Ok(Programs {
+        app: beside("gauntlet-app"),
+        detector,
+        gauntlet,
+    })
 }
 
 fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64) -> anyhow::Result<Vec<Ended>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let cancel = runtime.block_on(async { watch_signals() })?;
     let mut ended = Vec::new();
     'cases: for case in cases {
@@ -125,7 +132,12 @@ fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64)
             console.finish();
             report(&order, &outcome, args.format)?;
             let stop = matches!(outcome, Err(RunError::Interrupted | RunError::CannotHere(_)));
-            ended.push(Ended { scenario: case.scenario.name.clone(), seed, directory, outcome });
+            ended.push(Ended {
+                scenario: case.scenario.name.clone(),
+                seed,
+                directory,
+                outcome,
+            });
             if stop {
                 break 'cases;
             }
@@ -154,9 +166,17 @@ fn watch_signals() -> std::io::Result<tokio::sync::watch::Receiver<bool>> {
 }
 
 fn announce(order: &RunOrder, trials: u32) {
-    let run = order.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let run = order
+        .directory
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let version = env!("CARGO_PKG_VERSION");
-    eprintln!("run {run} seed {} version {version} trial {}/{trials}", order.seed.0, order.trial);
+    eprintln!(
+        "run {run} seed {} version {version} trial {}/{trials}",
+        order.seed.0, order.trial
+    );
     eprintln!("{}", order.scenario.title);
 }
 
@@ -184,7 +204,10 @@ fn conclude(ended: &[Ended], format: Format) -> Exit {
     if format == Format::Json {
         let runs: Vec<_> = ended.iter().map(run_json).collect();
         let summary = summary::summary_json(&results(ended));
-        println!("{}", json!({"version": 1, "exit": exit.code(), "runs": runs, "summary": summary}));
+        println!(
+            "{}",
+            json!({"version": 1, "exit": exit.code(), "runs": runs, "summary": summary})
+        );
     }
     exit
 }
@@ -219,7 +242,11 @@ fn exit_of(ended: &[Ended]) -> Exit {
     if ended.iter().any(|one| one.outcome.is_err()) {
         return Exit::TargetFailed;
     }
-    match results(ended).iter().map(|result| result.detector.judgement.verdict).max() {
+    match results(ended)
+        .iter()
+        .map(|result| result.detector.judgement.verdict)
+        .max()
+    {
         None => Exit::NothingSelected,
         Some(Verdict::Pass) => Exit::Pass,
         Some(Verdict::Inconclusive) => Exit::Inconclusive,

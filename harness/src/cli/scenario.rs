@@ -28,7 +28,10 @@ fn list(format: Format) -> anyhow::Result<Exit> {
     let mut rows = Vec::new();
     for entry in catalogue::scenarios(catalogue) {
         let loaded = crate::scenario::load(&entry.name, catalogue);
-        let title = loaded.map_or_else(|_| "(invalid: see `gauntlet scenario validate`)".to_owned(), |one| one.title);
+        let title = loaded.map_or_else(
+            |_| "(invalid: see `gauntlet scenario validate`)".to_owned(),
+            |one| one.title,
+        );
         rows.push((entry, title));
     }
     match format {
@@ -45,15 +48,24 @@ fn list(format: Format) -> anyhow::Result<Exit> {
             }
         }
     }
-    Ok(if rows.is_empty() { Exit::NothingSelected } else { Exit::Pass })
+    Ok(if rows.is_empty() {
+        Exit::NothingSelected
+    } else {
+        Exit::Pass
+    })
 }
 
 fn show(name: &str) -> anyhow::Result<Exit> {
     let text = if catalogue::is_path(name) {
         std::fs::read_to_string(name).map_err(|error| format!("failed to read {name}: {error}"))
     } else {
-        match catalogue::scenarios(Path::new(CATALOGUE)).into_iter().find(|entry| entry.name == name) {
-            Some(entry) => entry.text().map_err(|error| format!("failed to read {}: {error}", entry.display_path())),
+        match catalogue::scenarios(Path::new(CATALOGUE))
+            .into_iter()
+            .find(|entry| entry.name == name)
+        {
+            Some(entry) => entry
+                .text()
+                .map_err(|error| format!("failed to read {}: {error}", entry.display_path())),
             // Loading says which names are near.
             None => Err(match crate::scenario::load(name, Path::new(CATALOGUE)) {
                 Err(errors) => rendered(&errors),
@@ -90,5 +102,9 @@ fn validate(names: &[String]) -> Exit {
 /// Problems of a file, in colour when people read them.
 #[must_use]
 pub fn rendered(errors: &ScenarioErrors) -> String {
-    if std::io::stderr().is_terminal() { errors.render_colored() } else { errors.render_plain() }
+    if std::io::stderr().is_terminal() {
+        errors.render_colored()
+    } else {
+        errors.render_plain()
+    }
 }

@@ -24,30 +24,85 @@ impl Trial {
             Ok(detail) => (Health::Works, detail, String::new()),
             Err(detail) => (self.when_missing, detail, self.advice.to_owned()),
         };
-        Finding { name: self.name.to_owned(), health, detail, advice }
+        Finding {
+            name: self.name.to_owned(),
+            health,
+            detail,
+            advice,
+        }
     }
 }
 
 /// All trials, the most fundamental first.
 #[must_use]
 pub fn trials() -> [Trial; 14] {
-    let trial = |name, attempt, when_missing, advice| Trial { name, attempt, when_missing, advice };
+    let trial = |name, attempt, when_missing, advice| Trial {
+        name,
+        attempt,
+        when_missing,
+        advice,
+    };
     use Health::{Degraded, Fatal, Missing};
     [
         trial("root", root, Fatal, "run as root: namespaces, cgroups and eBPF need it"),
-        trial("network namespaces", namespaces, Fatal, "without them there is no local cluster"),
+        trial(
+            "network namespaces",
+            namespaces,
+            Fatal,
+            "without them there is no local cluster",
+        ),
         trial("cgroups", cgroups, Fatal, "pods need a cgroup each; mount cgroup2"),
-        trial("redis-server", || version("redis-server", "--version"), Fatal, "apt-get install -y redis-server"),
+        trial(
+            "redis-server",
+            || version("redis-server", "--version"),
+            Fatal,
+            "apt-get install -y redis-server",
+        ),
         trial("postgres", postgres, Fatal, "apt-get install -y postgresql"),
-        trial("nft", || version("nft", "--version"), Fatal, "apt-get install -y nftables"),
-        trial("nftables nat", nft_nat, Fatal, "Services are DNAT rules; the kernel needs nf_tables with nat and numgen"),
+        trial(
+            "nft",
+            || version("nft", "--version"),
+            Fatal,
+            "apt-get install -y nftables",
+        ),
+        trial(
+            "nftables nat",
+            nft_nat,
+            Fatal,
+            "Services are DNAT rules; the kernel needs nf_tables with nat and numgen",
+        ),
         trial("tc", || version("tc", "-V"), Fatal, "apt-get install -y iproute2"),
-        trial("veth and bridge", veth_bridge, Fatal, "pods and nodes are joined by veth pairs and a bridge"),
-        trial("tc clsact + bpf", clsact, Missing, "no network-loss fault where netem is missing too"),
+        trial(
+            "veth and bridge",
+            veth_bridge,
+            Fatal,
+            "pods and nodes are joined by veth pairs and a bridge",
+        ),
+        trial(
+            "tc clsact + bpf",
+            clsact,
+            Missing,
+            "no network-loss fault where netem is missing too",
+        ),
         trial("tc tbf", tbf, Missing, "no network-bandwidth fault"),
-        trial("tc netem", netem, Degraded, "delay is made with a netfilter queue and loss with clsact instead"),
-        trial("netfilter queue", nfqueue, Missing, "no network-delay fault where netem is missing; apt-get install -y iptables"),
-        trial("pressure stall information", pressure, Degraded, "no pressure signals; boot with psi=1"),
+        trial(
+            "tc netem",
+            netem,
+            Degraded,
+            "delay is made with a netfilter queue and loss with clsact instead",
+        ),
+        trial(
+            "netfilter queue",
+            nfqueue,
+            Missing,
+            "no network-delay fault where netem is missing; apt-get install -y iptables",
+        ),
+        trial(
+            "pressure stall information",
+            pressure,
+            Degraded,
+            "no pressure signals; boot with psi=1",
+        ),
     ]
 }
 
@@ -57,20 +112,34 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
     directories.extend(["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from));
-    directories.into_iter().map(|directory| directory.join(name)).find(|candidate| candidate.is_file())
+    directories
+        .into_iter()
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
 }
 
 fn version(program: &str, flag: &str) -> Result<String, String> {
     let path = find_program(program).ok_or_else(|| "not found".to_owned())?;
-    let output = Command::new(&path).arg(flag).output().map_err(|error| error.to_string())?;
+    let output = Command::new(&path)
+        .arg(flag)
+        .output()
+        .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let text = text.lines().next().unwrap_or_default().trim().to_owned();
-    if output.status.success() { Ok(text) } else { Err(format!("{} {flag}: {}", path.display(), output.status)) }
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(format!("{} {flag}: {}", path.display(), output.status))
+    }
 }
 
 fn root() -> Result<String, String> {
     let id = nix::unistd::geteuid();
-    if id.is_root() { Ok("uid 0".to_owned()) } else { Err(format!("uid {id}")) }
+    if id.is_root() {
+        Ok("uid 0".to_owned())
+    } else {
+        Err(format!("uid {id}"))
+    }
 }
 
 /// Runs `commands` in order in a network namespace of their own; the first failure is told.
@@ -86,7 +155,12 @@ fn in_namespace(commands: &[&str]) -> Result<String, String> {
                 .output()
                 .map_err(|error| format!("{}: {error}", command[0]))?;
             if !output.status.success() {
-                let reason = String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().trim().to_owned();
+                let reason = String::from_utf8_lossy(&output.stderr)
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned();
                 return Err(format!("{}: {reason}", command.join(" ")));
             }
         }
@@ -103,7 +177,11 @@ fn words(command: &str) -> Vec<String> {
         .enumerate()
         .flat_map(|(index, part)| {
             let quoted = index % 2 == 1;
-            if quoted { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() }
+            if quoted {
+                vec![part.to_owned()]
+            } else {
+                part.split_whitespace().map(str::to_owned).collect()
+            }
         })
         .collect()
 }
@@ -120,7 +198,11 @@ fn namespaces() -> Result<String, String> {
 
 fn cgroups() -> Result<String, String> {
     let hybrid = Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists();
-    let unified = if hybrid { "/sys/fs/cgroup/unified" } else { "/sys/fs/cgroup" };
+    let unified = if hybrid {
+        "/sys/fs/cgroup/unified"
+    } else {
+        "/sys/fs/cgroup"
+    };
     if !Path::new(unified).join("cgroup.procs").exists() {
         return Err(format!("no cgroup2 at {unified}"));
     }
@@ -130,7 +212,10 @@ fn cgroups() -> Result<String, String> {
     if !hybrid {
         return Ok(format!("v2 at {unified}"));
     }
-    match ["cpu", "memory", "freezer"].iter().find(|name| !Path::new("/sys/fs/cgroup").join(name).is_dir()) {
+    match ["cpu", "memory", "freezer"]
+        .iter()
+        .find(|name| !Path::new("/sys/fs/cgroup").join(name).is_dir())
+    {
         None => Ok(format!("hybrid: v2 at {unified}, limits on v1")),
         Some(name) => Err(format!("hybrid, but the v1 controller {name} is not mounted")),
     }
@@ -142,7 +227,11 @@ fn postgres() -> Result<String, String> {
         .flatten()
         .flatten()
         .map(|entry| entry.path().join("bin"))
-        .filter(|bin| ["postgres", "initdb", "psql"].iter().all(|name| bin.join(name).is_file()))
+        .filter(|bin| {
+            ["postgres", "initdb", "psql"]
+                .iter()
+                .all(|name| bin.join(name).is_file())
+        })
         .collect();
     found.sort();
     if let Some(bin) = found.last() {
@@ -163,7 +252,11 @@ fn nft_nat() -> Result<String, String> {
 }
 
 fn veth_bridge() -> Result<String, String> {
-    in_namespace(&["ip link add b0 type bridge", "ip link add v0 type veth peer name v1", "ip link set v0 master b0"])
+    in_namespace(&[
+        "ip link add b0 type bridge",
+        "ip link add v0 type veth peer name v1",
+        "ip link set v0 master b0",
+    ])
 }
 
 fn clsact() -> Result<String, String> {

@@ -130,7 +130,9 @@ impl Journal {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         // A later process has another working directory, and the steps name files beside the journal.
         let path = path.into();
-        Self { path: std::path::absolute(&path).unwrap_or(path) }
+        Self {
+            path: std::path::absolute(&path).unwrap_or(path),
+        }
     }
 
     /// Where it is.

@@ -109,7 +109,10 @@ impl EventSink for Console {
                     Some(first) => format!("{}: {}", diagnosis.detector, candidate_text(first)),
                 };
                 // Rivals are told at the end; the detector only when its first answer changes.
-                let head = text.rsplit_once(" (").map_or(text.as_str(), |(head, _)| head).to_owned();
+                let head = text
+                    .rsplit_once(" (")
+                    .map_or(text.as_str(), |(head, _)| head)
+                    .to_owned();
                 if diagnosis.detector == "gauntlet" && head != self.last_statement {
                     self.line(at_ns, &text);
                     self.last_statement = head;
@@ -144,10 +147,18 @@ pub fn candidate_text(candidate: &Candidate) -> String {
         text += &format!(", pods {}", join(&mut candidate.pods.iter().map(|name| name.as_str())));
     }
     if !candidate.nodes.is_empty() {
-        text += &format!(", nodes {}", join(&mut candidate.nodes.iter().map(|name| name.as_str())));
+        text += &format!(
+            ", nodes {}",
+            join(&mut candidate.nodes.iter().map(|name| name.as_str()))
+        );
     }
     if candidate.path.len() > 1 {
-        let path = candidate.path.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
+        let path = candidate
+            .path
+            .iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(" → ");
         text += &format!(", path {path}");
     }
     format!("{text} ({:.0} %)", candidate.confidence * 100.0)

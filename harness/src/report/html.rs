@@ -89,7 +89,12 @@ fn timeline(html: &mut String, view: &RunView) {
     for (index, lane) in view.lanes.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
         let y = top + index as f64 * LANE_HEIGHT;
-        let _ = write!(html, "<text class=\"label\" x=\"0\" y=\"{:.1}\">{}</text>", y + 13.0, escape(&lane.name));
+        let _ = write!(
+            html,
+            "<text class=\"label\" x=\"0\" y=\"{:.1}\">{}</text>",
+            y + 13.0,
+            escape(&lane.name)
+        );
         for (from_s, to_s, right, text) in &lane.spans {
             let (from, to) = (x(*from_s), x(*to_s));
             let class = if *right { "right" } else { "wrong" };
@@ -109,11 +114,20 @@ fn timeline(html: &mut String, view: &RunView) {
 
 fn latency(html: &mut String, view: &RunView, x: &dyn Fn(f64) -> f64) {
     // A logarithmic axis: a healthy millisecond and a time-out of seconds are both to be seen.
-    let top_us = view.seconds.iter().map(|second| second.p99_us).max().unwrap_or(1).max(1000);
+    let top_us = view
+        .seconds
+        .iter()
+        .map(|second| second.p99_us)
+        .max()
+        .unwrap_or(1)
+        .max(1000);
     #[expect(clippy::cast_precision_loss, reason = "microseconds of at most minutes")]
     let log = |us: u64| (us.max(100) as f64 / 100.0).log10() / (top_us as f64 / 100.0).log10().max(0.1);
     let y = |us: u64| 30.0 + PLOT_HEIGHT * (1.0 - log(us).clamp(0.0, 1.0));
-    for tick_us in [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|&tick| tick <= top_us) {
+    for tick_us in [1_000, 10_000, 100_000, 1_000_000]
+        .into_iter()
+        .filter(|&tick| tick <= top_us)
+    {
         let _ = write!(
             html,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{0:.1}\" y2=\"{0:.1}\"/><text class=\"label\" x=\"0\" y=\"{1:.1}\">{2} ms</text>",
@@ -122,9 +136,15 @@ fn latency(html: &mut String, view: &RunView, x: &dyn Fn(f64) -> f64) {
             tick_us / 1000,
         );
     }
-    for (class, value) in [("p99", (|second| second.p99_us) as fn(&super::view::Second) -> u64), ("p50", |second| second.p50_us)] {
-        let points: Vec<String> =
-            view.seconds.iter().map(|second| format!("{:.1},{:.1}", x(second.at_s), y(value(second)))).collect();
+    for (class, value) in [
+        ("p99", (|second| second.p99_us) as fn(&super::view::Second) -> u64),
+        ("p50", |second| second.p50_us),
+    ] {
+        let points: Vec<String> = view
+            .seconds
+            .iter()
+            .map(|second| format!("{:.1},{:.1}", x(second.at_s), y(value(second))))
+            .collect();
         let _ = write!(html, "<polyline class=\"{class}\" points=\"{}\"/>", points.join(" "));
         if let Some(last) = view.seconds.last() {
             let _ = write!(
@@ -182,13 +202,21 @@ fn table(html: &mut String, title: &str, rows: &[(String, String)]) {
     }
     let _ = write!(html, "<section><h2>{}</h2><table>", escape(title));
     for (name, value) in rows {
-        let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), escape(value));
+        let _ = write!(
+            html,
+            "<tr><th scope=\"row\">{}</th><td>{}</td></tr>",
+            escape(name),
+            escape(value)
+        );
     }
     html.push_str("</table></section>");
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 const STYLE: &str = "

@@ -16,7 +16,11 @@ pub fn junit(result: &RunResult) -> String {
     };
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
     let seconds = result.moments.end_ns.saturating_sub(result.moments.started_ns) as f64 / 1e9;
-    let reasons: Vec<String> = judgement.findings.iter().map(|finding| finding.reason.clone()).collect();
+    let reasons: Vec<String> = judgement
+        .findings
+        .iter()
+        .map(|finding| finding.reason.clone())
+        .collect();
     let reasons = escape(&reasons.join("; "));
     let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let name = escape(&format!("{} seed {}", result.scenario, result.seed));
@@ -36,7 +40,12 @@ pub fn junit(result: &RunResult) -> String {
 }
 
 fn escape(text: &str) -> String {
-    let kept = text.chars().filter(|&character| character >= ' ' || character == '\n' || character == '\t');
+    let kept = text
+        .chars()
+        .filter(|&character| character >= ' ' || character == '\n' || character == '\t');
     let text: String = kept.collect();
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

@@ -48,8 +48,13 @@ pub fn table(results: &[&RunResult]) -> String {
     );
     for result in results {
         let answer = result.detector.score.answer.as_ref();
-        let seconds = |time: Option<&TimeTo>| time.and_then(reached_s).map_or("–".to_owned(), |s| format!("{s:.1} s"));
-        let first = result.detector.answer.as_ref().and_then(|answer| answer.candidates.first());
+        let seconds =
+            |time: Option<&TimeTo>| time.and_then(reached_s).map_or("–".to_owned(), |s| format!("{s:.1} s"));
+        let first = result
+            .detector
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.candidates.first());
         let _ = writeln!(
             text,
             "{:<28} {:>10} {:<13} {:<12} {:>7} {:>7} {:>4}  {}",
@@ -59,7 +64,9 @@ pub fn table(results: &[&RunResult]) -> String {
             verdict_name(&result.detector),
             seconds(answer.map(|answer| &answer.time_to_detect)),
             seconds(answer.map(|answer| &answer.time_to_root_cause)),
-            answer.and_then(|answer| rank(answer.full.rank)).map_or("–".to_owned(), |rank| format!("{rank}")),
+            answer
+                .and_then(|answer| rank(answer.full.rank))
+                .map_or("–".to_owned(), |rank| format!("{rank}")),
             first.map_or("nothing".to_owned(), super::console::candidate_text),
         );
     }
@@ -93,20 +100,33 @@ pub fn table(results: &[&RunResult]) -> String {
 #[must_use]
 pub fn result_json(result: &RunResult) -> Value {
     let answer = result.detector.score.answer.as_ref();
-    let first = result.detector.answer.as_ref().and_then(|answer| answer.candidates.first());
+    let first = result
+        .detector
+        .answer
+        .as_ref()
+        .and_then(|answer| answer.candidates.first());
     let exact = answer.map(|answer| match answer.pods {
         PodsAnswer::NotJudged => Value::Null,
         PodsAnswer::NoRightAnswer => json!(false),
         #[expect(clippy::float_cmp, reason = "shares of whole numbers: 1 is exact")]
         PodsAnswer::Named { precision, recall } => json!(precision == 1.0 && recall == 1.0),
     });
-    let reasons: Vec<&str> = result.detector.judgement.findings.iter().map(|finding| finding.reason.as_str()).collect();
+    let reasons: Vec<&str> = result
+        .detector
+        .judgement
+        .findings
+        .iter()
+        .map(|finding| finding.reason.as_str())
+        .collect();
     let rivals: BTreeMap<&str, Value> = result
         .rivals
         .iter()
         .map(|rival| {
             let rank = rival.score.answer.as_ref().and_then(|answer| rank(answer.full.rank));
-            (rival.score.detector.as_str(), json!({"verdict": verdict_name(rival), "rank": rank}))
+            (
+                rival.score.detector.as_str(),
+                json!({"verdict": verdict_name(rival), "rank": rank}),
+            )
         })
         .collect();
     json!({
@@ -128,7 +148,10 @@ pub fn result_json(result: &RunResult) -> Value {
 /// What many runs say together, for each detector.
 #[must_use]
 pub fn summary_json(results: &[&RunResult]) -> Value {
-    by_detector(results).into_iter().map(|(name, outcomes)| (name, json!(summarize(&outcomes)))).collect()
+    by_detector(results)
+        .into_iter()
+        .map(|(name, outcomes)| (name, json!(summarize(&outcomes))))
+        .collect()
 }
 
 fn by_detector(results: &[&RunResult]) -> Vec<(String, Vec<RunOutcome>)> {

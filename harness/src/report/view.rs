@@ -7,8 +7,8 @@ use super::summary::{rank, reached_s, verdict_name};
 use crate::plan::TrueCause;
 use crate::run::RunOrder;
 use crate::run::result::{DetectorResult, Held, RunResult};
-use crate::score::matching::{PodsAnswer, is_right};
 use crate::scenario::model::Place;
+use crate::score::matching::{PodsAnswer, is_right};
 use crate::score::moments::TimeTo;
 
 /// One run, as shown.
@@ -112,10 +112,17 @@ pub struct AnswerCandidate {
 /// Puts a result into words.
 #[must_use]
 pub fn view(order: &RunOrder, result: &RunResult) -> RunView {
-    let clock = Clock { zero_ns: result.moments.started_ns };
+    let clock = Clock {
+        zero_ns: result.moments.started_ns,
+    };
     let onset = result.onset_ns();
     RunView {
-        run: order.directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        run: order
+            .directory
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: result.scenario.clone(),
         title: order.scenario.title.clone(),
@@ -138,8 +145,14 @@ pub fn view(order: &RunOrder, result: &RunResult) -> RunView {
                 errors: second.errors,
             })
             .collect(),
-        lanes: std::iter::once(&result.detector).chain(&result.rivals).map(|one| lane(one, &clock)).collect(),
-        answers: std::iter::once(&result.detector).chain(&result.rivals).map(|one| answer(one, result)).collect(),
+        lanes: std::iter::once(&result.detector)
+            .chain(&result.rivals)
+            .map(|one| lane(one, &clock))
+            .collect(),
+        answers: std::iter::once(&result.detector)
+            .chain(&result.rivals)
+            .map(|one| answer(one, result))
+            .collect(),
         costs: costs(result),
         facts: facts(order, result),
     }
@@ -157,7 +170,13 @@ impl Clock {
 }
 
 fn headline(result: &RunResult) -> String {
-    let reasons: Vec<&str> = result.detector.judgement.findings.iter().map(|finding| finding.reason.as_str()).collect();
+    let reasons: Vec<&str> = result
+        .detector
+        .judgement
+        .findings
+        .iter()
+        .map(|finding| finding.reason.as_str())
+        .collect();
     format!("{} · {}", result.validity.class.name(), reasons.join("; "))
 }
 
@@ -167,7 +186,13 @@ fn truth(order: &RunOrder, result: &RunResult) -> String {
     }
     let causes: Vec<String> = result.truth.causes.iter().map(cause_text).collect();
     let path: Vec<&str> = order.scenario.truth.path.iter().map(|name| name.as_str()).collect();
-    let decoys: Vec<&str> = order.scenario.truth.not_root_cause.iter().map(|name| name.as_str()).collect();
+    let decoys: Vec<&str> = order
+        .scenario
+        .truth
+        .not_root_cause
+        .iter()
+        .map(|name| name.as_str())
+        .collect();
     let mut text = causes.join("; ");
     if !path.is_empty() {
         text += &format!("; path {}", path.join(" → "));
@@ -187,8 +212,14 @@ fn cause_text(cause: &TrueCause) -> String {
     let names = |names: Vec<&str>| names.join(", ");
     let mut text = format!("{place}: {}", cause.mechanism);
     if !cause.pods.is_empty() {
-        text += &format!(", pods {}", names(cause.pods.iter().map(|name| name.as_str()).collect()));
-        text += &format!(", nodes {}", names(cause.nodes.iter().map(|name| name.as_str()).collect()));
+        text += &format!(
+            ", pods {}",
+            names(cause.pods.iter().map(|name| name.as_str()).collect())
+        );
+        text += &format!(
+            ", nodes {}",
+            names(cause.nodes.iter().map(|name| name.as_str()).collect())
+        );
     }
     text
 }
@@ -199,13 +230,22 @@ fn tiles(result: &RunResult) -> Vec<(String, String)> {
         let time = |time| reached_s(time).map_or("not reached".to_owned(), |seconds| format!("{seconds:.2} s"));
         tiles.push(("time to detect".to_owned(), time(&answer.time_to_detect)));
         tiles.push(("time to root cause".to_owned(), time(&answer.time_to_root_cause)));
-        tiles.push(("rank".to_owned(), rank(answer.full.rank).map_or("–".to_owned(), |rank| rank.to_string())));
+        tiles.push((
+            "rank".to_owned(),
+            rank(answer.full.rank).map_or("–".to_owned(), |rank| rank.to_string()),
+        ));
         tiles.push(("pods".to_owned(), pods_text(answer.pods)));
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
         let impact = answer.time_to_impact_ns.map(|ns| ns as f64 / 1e9);
-        tiles.push(("users harmed after".to_owned(), impact.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s"))));
+        tiles.push((
+            "users harmed after".to_owned(),
+            impact.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s")),
+        ));
     }
-    tiles.push(("false alarms".to_owned(), result.detector.score.false_alarms.episodes_ns.len().to_string()));
+    tiles.push((
+        "false alarms".to_owned(),
+        result.detector.score.false_alarms.episodes_ns.len().to_string(),
+    ));
     tiles
 }
 
@@ -253,12 +293,26 @@ fn marks(result: &RunResult, onset: Option<u64>, clock: &Clock) -> Vec<(f64, Str
 }
 
 fn lane(detector: &DetectorResult, clock: &Clock) -> Lane {
-    let span = |held: &Held| (clock.seconds(held.from_ns), clock.seconds(held.to_ns), held.right, held.text.clone());
-    Lane { name: detector.score.detector.clone(), spans: detector.held.iter().map(span).collect() }
+    let span = |held: &Held| {
+        (
+            clock.seconds(held.from_ns),
+            clock.seconds(held.to_ns),
+            held.right,
+            held.text.clone(),
+        )
+    };
+    Lane {
+        name: detector.score.detector.clone(),
+        spans: detector.held.iter().map(span).collect(),
+    }
 }
 
 fn answer(detector: &DetectorResult, result: &RunResult) -> Answer {
-    let candidates = detector.answer.as_ref().map(|answer| answer.candidates.as_slice()).unwrap_or_default();
+    let candidates = detector
+        .answer
+        .as_ref()
+        .map(|answer| answer.candidates.as_slice())
+        .unwrap_or_default();
     let right_rank = detector.score.answer.as_ref().and_then(|answer| rank(answer.full.rank));
     let score = match (&detector.score.answer, right_rank) {
         (None, _) => format!("{} false alarms", detector.score.false_alarms.episodes_ns.len()),
@@ -270,36 +324,80 @@ fn answer(detector: &DetectorResult, result: &RunResult) -> Answer {
         right: is_right(candidate, &result.truth),
         evidence: candidate.evidence.clone(),
     };
-    Answer { detector: detector.score.detector.clone(), score, candidates: candidates.iter().map(candidate).collect() }
+    Answer {
+        detector: detector.score.detector.clone(),
+        score,
+        candidates: candidates.iter().map(candidate).collect(),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a run")]
 fn costs(result: &RunResult) -> Vec<(String, String)> {
-    let Some(summary) = &result.detector_end.summary else { return Vec::new() };
+    let Some(summary) = &result.detector_end.summary else {
+        return Vec::new();
+    };
     let wall = summary.wall_ns.max(1) as f64;
     let kernel_ns: u64 = summary.programs.iter().map(|program| program.run_ns).sum();
     let mut costs = vec![
-        ("detector CPU".to_owned(), format!("{:.1} % of one core", summary.cpu_ns as f64 / wall * 100.0)),
-        ("kernel programs".to_owned(), format!("{:.1} % of one core", kernel_ns as f64 / wall * 100.0)),
-        ("detector memory".to_owned(), format!("{:.1} MB", summary.rss_bytes_max as f64 / 1e6)),
-        ("evidence lost".to_owned(), format!("{} of {} frames", summary.lost, summary.frames)),
+        (
+            "detector CPU".to_owned(),
+            format!("{:.1} % of one core", summary.cpu_ns as f64 / wall * 100.0),
+        ),
+        (
+            "kernel programs".to_owned(),
+            format!("{:.1} % of one core", kernel_ns as f64 / wall * 100.0),
+        ),
+        (
+            "detector memory".to_owned(),
+            format!("{:.1} MB", summary.rss_bytes_max as f64 / 1e6),
+        ),
+        (
+            "evidence lost".to_owned(),
+            format!("{} of {} frames", summary.lost, summary.frames),
+        ),
     ];
     let mut programs = summary.programs.clone();
     programs.sort_by_key(|program| std::cmp::Reverse(program.run_ns));
-    costs.extend(programs.iter().filter(|program| program.run_count > 0).take(4).map(|program| {
-        let each = program.run_ns as f64 / program.run_count as f64;
-        (format!("program {}", program.name), format!("{each:.0} ns × {}", program.run_count))
-    }));
+    costs.extend(
+        programs
+            .iter()
+            .filter(|program| program.run_count > 0)
+            .take(4)
+            .map(|program| {
+                let each = program.run_ns as f64 / program.run_count as f64;
+                (
+                    format!("program {}", program.name),
+                    format!("{each:.0} ns × {}", program.run_count),
+                )
+            }),
+    );
     costs
 }
 
 fn facts(order: &RunOrder, result: &RunResult) -> Vec<(String, String)> {
-    let mut facts = vec![("application".to_owned(), result.app.clone()), ("trial".to_owned(), result.trial.to_string())];
+    let mut facts = vec![
+        ("application".to_owned(), result.app.clone()),
+        ("trial".to_owned(), result.trial.to_string()),
+    ];
     for fault in &result.faults {
-        facts.push((format!("fault {}", fault.fault), fault.measured.clone().unwrap_or_default()));
+        facts.push((
+            format!("fault {}", fault.fault),
+            fault.measured.clone().unwrap_or_default(),
+        ));
     }
-    facts.extend(result.validity.findings.iter().map(|finding| ("validity".to_owned(), finding.clone())));
-    facts.extend(result.degraded.iter().map(|text| ("detector works without".to_owned(), text.clone())));
+    facts.extend(
+        result
+            .validity
+            .findings
+            .iter()
+            .map(|finding| ("validity".to_owned(), finding.clone())),
+    );
+    facts.extend(
+        result
+            .degraded
+            .iter()
+            .map(|text| ("detector works without".to_owned(), text.clone())),
+    );
     facts.push(("detector ended".to_owned(), result.detector_end.outcome.clone()));
     facts.push(("run directory".to_owned(), order.directory.display().to_string()));
     facts

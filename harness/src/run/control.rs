@@ -23,13 +23,23 @@ impl RunControl {
     /// Control over this cluster and this load, which started at `started_ns`.
     #[must_use]
     pub fn new(cluster: Arc<LocalCluster>, workload: Arc<WorkloadHandle>, load: Load, started_ns: u64) -> Self {
-        Self { cluster, workload, load, started_ns }
+        Self {
+            cluster,
+            workload,
+            load,
+            started_ns,
+        }
     }
 }
 
 impl ClusterControl for RunControl {
     fn set_target_port<'a>(&'a self, service: &'a ServiceName, port: Option<u16>) -> ControlFuture<'a> {
-        Box::pin(async move { self.cluster.set_target_port(service.as_str(), port).await.map_err(Into::into) })
+        Box::pin(async move {
+            self.cluster
+                .set_target_port(service.as_str(), port)
+                .await
+                .map_err(Into::into)
+        })
     }
 
     fn service_dial(&self, service: &ServiceName) -> Option<Dial> {

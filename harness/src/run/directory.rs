@@ -14,9 +14,16 @@ use super::RunError;
 /// When it cannot be made.
 pub fn create(out: &Path, scenario: &str, seed: u64) -> Result<PathBuf, RunError> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = format!("{}-{:03}-{scenario}-s{seed}", utc_stamp(since_epoch.as_secs()), since_epoch.subsec_millis());
+    let name = format!(
+        "{}-{:03}-{scenario}-s{seed}",
+        utc_stamp(since_epoch.as_secs()),
+        since_epoch.subsec_millis()
+    );
     let path = out.join(name);
-    let failed = |source| RunError::Directory { path: path.clone(), source };
+    let failed = |source| RunError::Directory {
+        path: path.clone(),
+        source,
+    };
     std::fs::create_dir_all(&path).map_err(failed)?;
     // Detectors and agents are other processes with other working directories.
     path.canonicalize().map_err(failed)
@@ -27,8 +34,10 @@ pub fn create(out: &Path, scenario: &str, seed: u64) -> Result<PathBuf, RunError
 /// # Errors
 /// When it cannot be written.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RunError> {
-    let mut bytes = serde_json::to_vec_pretty(value)
-        .map_err(|source| RunError::Directory { path: path.to_owned(), source: source.into() })?;
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|source| RunError::Directory {
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
     bytes.push(b'\n');
     write_whole(path, &bytes)
 }
@@ -46,7 +55,10 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
         file.persist(path).map_err(|error| error.error)?;
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
     };
-    write().map_err(|source| RunError::Directory { path: path.to_owned(), source })
+    write().map_err(|source| RunError::Directory {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// `20260131T235959` of seconds since 1970 (proleptic Gregorian calendar, no leap seconds).
@@ -61,9 +73,18 @@ fn utc_stamp(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]

@@ -30,9 +30,17 @@ impl Environment {
     pub fn here(detector: &str, degraded: &[String], delay_by: &str) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().trim_matches('"').to_owned()
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .unwrap_or_default()
+                .trim()
+                .trim_matches('"')
+                .to_owned()
         };
-        let memory_kib = field(&read("/proc/meminfo"), "MemTotal:").trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+        let memory_kib = field(&read("/proc/meminfo"), "MemTotal:")
+            .trim_end_matches(" kB")
+            .parse::<u64>()
+            .unwrap_or(0);
         Self {
             gauntlet: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),

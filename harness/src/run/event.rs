@@ -153,7 +153,10 @@ impl History {
     /// # Errors
     /// When it cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: BufWriter::new(File::create(path)?), error: None })
+        Ok(Self {
+            file: BufWriter::new(File::create(path)?),
+            error: None,
+        })
     }
 
     /// Ends it.

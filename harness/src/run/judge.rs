@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use gauntlet_detector::diagnosis::Diagnosis;
 
 use super::result::{DetectorResult, FaultRecord, Held, Moments, RESULT_VERSION, RunResult};
-use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
-use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::check::sli::SliSecond;
+use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
 use crate::check::validity;
+use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::detectors::{DetectorEnd, Received};
 use crate::plan::{GroundTruth, Plan};
+use crate::scenario::model::Arm;
 use crate::score::matching::is_right;
 use crate::score::verdict::judge;
 use crate::score::{RunRecord, score};
-use crate::scenario::model::Arm;
 
 /// Name under which the detector under test speaks when it speaks for several.
 pub const OWN: &str = "gauntlet";
@@ -59,8 +59,15 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         Arm::Fault | Arm::Surge => validity::onset(&injections),
         Arm::Placebo | Arm::None => None,
     };
-    let during = within(&measured.seconds, onset_ns.unwrap_or(moments.fault_phase_ns), moments.recovered_ns);
-    moments.impact_ns = scenario.impact.as_ref().and_then(|impact| impact_at(impact, &baseline, &during));
+    let during = within(
+        &measured.seconds,
+        onset_ns.unwrap_or(moments.fault_phase_ns),
+        moments.recovered_ns,
+    );
+    moments.impact_ns = scenario
+        .impact
+        .as_ref()
+        .and_then(|impact| impact_at(impact, &baseline, &during));
     let after = within(&measured.seconds, moments.recovered_ns, moments.end_ns);
     moments.steady_again_ns = recovered_at(&scenario.steady_state, &after);
     let mut harness_errors = measured.harness_errors.clone();
@@ -78,8 +85,12 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
     let validity = classify(&facts);
     let result = |detector: &str| detector_result(&measured, &moments, onset_ns, detector, &validity);
     let own = own_name(&measured.statements);
-    let rivals: BTreeSet<&str> =
-        measured.statements.iter().map(|one| one.diagnosis.detector.as_str()).filter(|name| *name != own).collect();
+    let rivals: BTreeSet<&str> = measured
+        .statements
+        .iter()
+        .map(|one| one.diagnosis.detector.as_str())
+        .filter(|name| *name != own)
+        .collect();
     RunResult {
         version: RESULT_VERSION,
         scenario: scenario.name.clone(),
@@ -114,10 +125,21 @@ fn detector_result(
     validity: &validity::Validity,
 ) -> DetectorResult {
     // A statement counts from the moment at which it was received, whatever moment it claims.
-    let of_detector = measured.statements.iter().filter(|one| one.diagnosis.detector == detector);
-    let diagnoses: Vec<Diagnosis> =
-        of_detector.map(|one| Diagnosis { at_ns: one.received_ns, ..one.diagnosis.clone() }).collect();
-    let answer = diagnoses.iter().rev().find(|one| one.at_ns <= moments.recovered_ns).cloned();
+    let of_detector = measured
+        .statements
+        .iter()
+        .filter(|one| one.diagnosis.detector == detector);
+    let diagnoses: Vec<Diagnosis> = of_detector
+        .map(|one| Diagnosis {
+            at_ns: one.received_ns,
+            ..one.diagnosis.clone()
+        })
+        .collect();
+    let answer = diagnoses
+        .iter()
+        .rev()
+        .find(|one| one.at_ns <= moments.recovered_ns)
+        .cloned();
     let held = held(&diagnoses, &measured.plan.truth, moments.end_ns);
     let record = RunRecord {
         detector: detector.to_owned(),
@@ -134,7 +156,12 @@ fn detector_result(
     };
     let score = score(&record);
     let judgement = judge(&score, validity, &measured.plan.scenario.limits);
-    DetectorResult { score, judgement, answer, held }
+    DetectorResult {
+        score,
+        judgement,
+        answer,
+        held,
+    }
 }
 
 /// Rank 1 over time; a new stretch begins when its entity or mechanism changes.
@@ -153,7 +180,12 @@ fn held(diagnoses: &[Diagnosis], truth: &GroundTruth, end_ns: u64) -> Vec<Held> 
         open = text.is_some();
         if let (Some(text), Some(candidate)) = (text, first) {
             let right = is_right(candidate, truth);
-            stretches.push(Held { from_ns: diagnosis.at_ns, to_ns: diagnosis.at_ns, text, right });
+            stretches.push(Held {
+                from_ns: diagnosis.at_ns,
+                to_ns: diagnosis.at_ns,
+                text,
+                right,
+            });
         }
     }
     if open && let Some(last) = stretches.last_mut() {
@@ -165,15 +197,28 @@ fn held(diagnoses: &[Diagnosis], truth: &GroundTruth, end_ns: u64) -> Vec<Held> 
 fn injection_fact(fault: &FaultRecord) -> InjectionFact {
     let outcome = match (fault.injected_ns, fault.onset_ns) {
         (Some(inject_ns), Some(onset_ns)) => InjectionOutcome::Proven { inject_ns, onset_ns },
-        (Some(inject_ns), None) => {
-            InjectionOutcome::Absent { inject_ns, measured: fault.measured.clone().unwrap_or_default() }
-        }
-        (None, _) => InjectionOutcome::Failed { error: fault.error.clone().unwrap_or_default() },
+        (Some(inject_ns), None) => InjectionOutcome::Absent {
+            inject_ns,
+            measured: fault.measured.clone().unwrap_or_default(),
+        },
+        (None, _) => InjectionOutcome::Failed {
+            error: fault.error.clone().unwrap_or_default(),
+        },
     };
-    InjectionFact { fault: fault.fault.clone(), outcome }
+    InjectionFact {
+        fault: fault.fault.clone(),
+        outcome,
+    }
 }
 
 fn loss_fact(end: &DetectorEnd) -> LossFact {
-    let (lost, frames) = end.summary.as_ref().map_or((0, 0), |summary| (summary.lost, summary.frames));
-    LossFact { lost, seen: frames, ratio_max: LOSS_RATIO_MAX }
+    let (lost, frames) = end
+        .summary
+        .as_ref()
+        .map_or((0, 0), |summary| (summary.lost, summary.frames));
+    LossFact {
+        lost,
+        seen: frames,
+        ratio_max: LOSS_RATIO_MAX,
+    }
 }

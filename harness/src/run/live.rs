@@ -44,13 +44,18 @@ const CANNOT_HERE: i32 = 69;
 /// [`RunError`] when there is no result.
 pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Cancel) -> Result<RunResult, RunError> {
     let history_path = order.directory.join("history.jsonl");
-    let mut history = History::create(&history_path)
-        .map_err(|source| RunError::Directory { path: history_path.clone(), source })?;
+    let mut history = History::create(&history_path).map_err(|source| RunError::Directory {
+        path: history_path.clone(),
+        source,
+    })?;
     let outcome = {
         let mut recorder = Recorder::new(vec![console, &mut history]);
         bring_up_and_run(order, &mut recorder, cancel).await
     };
-    let written = history.finish().map_err(|source| RunError::Directory { path: history_path, source });
+    let written = history.finish().map_err(|source| RunError::Directory {
+        path: history_path,
+        source,
+    });
     let result = outcome?;
     written?;
     write_json(&order.directory.join("result.json"), &result)?;
@@ -63,24 +68,35 @@ async fn bring_up_and_run(
     cancel: Cancel,
 ) -> Result<RunResult, RunError> {
     let started_ns = monotonic_ns();
-    recorder.event(RunEvent::PhaseBegan { phase: Phase::Start, planned_ms: 0 });
+    recorder.event(RunEvent::PhaseBegan {
+        phase: Phase::Start,
+        planned_ms: 0,
+    });
     let load = load(&order.scenario, order)?;
     let id = format!("{:08x}", rand::random::<u32>());
     let own = format!("{PREFIX}{id}");
     let host_before = residue::host_snapshot(&own);
     let cluster = Arc::new(up(order, recorder, id).await?);
     let played = with_cluster(order, recorder, cancel, &cluster, load).await;
-    recorder.event(RunEvent::PhaseBegan { phase: Phase::Stop, planned_ms: 0 });
+    recorder.event(RunEvent::PhaseBegan {
+        phase: Phase::Stop,
+        planned_ms: 0,
+    });
     let cluster = Arc::try_unwrap(cluster).map_err(|_| RunError::Target("the cluster is still in use".to_owned()));
     let down = match cluster {
-        Ok(cluster) => cluster.down().await.map_err(|error| RunError::Target(error_chain(&error))),
+        Ok(cluster) => cluster
+            .down()
+            .await
+            .map_err(|error| RunError::Target(error_chain(&error))),
         Err(error) => Err(error),
     };
     let (plan, mut played) = played?;
     played.observed.moments.started_ns = started_ns;
     played.harness_errors.extend(down.err().map(|error| error.to_string()));
     // Other clusters may come and go meanwhile; of this one nothing may be left on the host.
-    played.residue.extend(differences(&host_before, &residue::host_snapshot(&own)));
+    played
+        .residue
+        .extend(differences(&host_before, &residue::host_snapshot(&own)));
     if played.observed.interrupted {
         return Err(RunError::Interrupted);
     }
@@ -104,7 +120,10 @@ async fn up(order: &RunOrder, recorder: &mut Recorder<'_>, id: String) -> Result
         false => RunError::Target(error_chain(&error)),
     })?;
     let (pods, nodes) = (cluster.pods().len(), cluster.nodes().len());
-    recorder.step(format!("cluster is up: {pods} pods on {nodes} nodes, {:.1} s", began.elapsed().as_secs_f64()));
+    recorder.step(format!(
+        "cluster is up: {pods} pods on {nodes} nodes, {:.1} s",
+        began.elapsed().as_secs_f64()
+    ));
     Ok(cluster)
 }
 
@@ -178,7 +197,15 @@ async fn with_cluster(
         Ok(handle) => handle.stop().await,
         Err(handle) => handle.second_samples(),
     };
-    let played = Played { observed, seconds, detector_end, degraded, late, residue, harness_errors: Vec::new() };
+    let played = Played {
+        observed,
+        seconds,
+        detector_end,
+        degraded,
+        late,
+        residue,
+        harness_errors: Vec::new(),
+    };
     Ok((plan, played))
 }
 
@@ -190,15 +217,25 @@ async fn start_detector(order: &RunOrder, cluster: &LocalCluster) -> Result<Dete
         }
         DetectorProgram::Foreign(program) => (program.clone(), Vec::new()),
     };
-    let command = DetectorCommand { program, arguments, log: order.directory.join("detector.log") };
+    let command = DetectorCommand {
+        program,
+        arguments,
+        log: order.directory.join("detector.log"),
+    };
     let inventory: Vec<InventoryLine> = cluster.inventory();
-    DetectorProcess::start(&command, &inventory).await.map_err(|error| match &error {
-        DetectorError::NotReady { exit_code: Some(CANNOT_HERE), log, .. } => {
-            let why = std::fs::read_to_string(log).unwrap_or_default();
-            RunError::CannotHere(format!("the detector cannot work here: {}", why.trim()))
-        }
-        DetectorError::NotReady { .. } | DetectorError::Spawn { .. } => RunError::Target(error_chain(&error)),
-    })
+    DetectorProcess::start(&command, &inventory)
+        .await
+        .map_err(|error| match &error {
+            DetectorError::NotReady {
+                exit_code: Some(CANNOT_HERE),
+                log,
+                ..
+            } => {
+                let why = std::fs::read_to_string(log).unwrap_or_default();
+                RunError::CannotHere(format!("the detector cannot work here: {}", why.trim()))
+            }
+            DetectorError::NotReady { .. } | DetectorError::Spawn { .. } => RunError::Target(error_chain(&error)),
+        })
 }
 
 fn journal(order: &RunOrder) -> Journal {
@@ -206,7 +243,10 @@ fn journal(order: &RunOrder) -> Journal {
 }
 
 fn agent(order: &RunOrder) -> AgentCommand {
-    AgentCommand { program: order.programs.gauntlet.clone(), arguments: vec!["__fault-agent".to_owned()] }
+    AgentCommand {
+        program: order.programs.gauntlet.clone(),
+        arguments: vec!["__fault-agent".to_owned()],
+    }
 }
 
 /// What a cluster has around its faults: pods, nodes, and every virtual address of each workload.
@@ -218,9 +258,17 @@ pub fn surroundings(cluster: &LocalCluster) -> Surroundings {
         ..Surroundings::default()
     };
     for line in cluster.inventory() {
-        let InventoryLine::Service(service) = line else { continue };
-        let std::net::IpAddr::V4(ip) = service.cluster_ip else { continue };
-        for pod in cluster.pods().iter().filter(|pod| service.endpoints.contains(&pod.name)) {
+        let InventoryLine::Service(service) = line else {
+            continue;
+        };
+        let std::net::IpAddr::V4(ip) = service.cluster_ip else {
+            continue;
+        };
+        for pod in cluster
+            .pods()
+            .iter()
+            .filter(|pod| service.endpoints.contains(&pod.name))
+        {
             let known: &mut Vec<Ipv4Addr> = surroundings.virtual_ips.entry(pod.service.clone()).or_default();
             if !known.contains(&ip) {
                 known.push(ip);
@@ -236,18 +284,33 @@ fn plan_inventory(cluster: &LocalCluster) -> PlanInventory {
         service: ServiceName::new(pod.service.as_str()),
         node: pod.node.clone(),
     };
-    PlanInventory { pods: cluster.pods().iter().map(pod).collect() }
+    PlanInventory {
+        pods: cluster.pods().iter().map(pod).collect(),
+    }
 }
 
 fn load(scenario: &Scenario, order: &RunOrder) -> Result<Load, RunError> {
     let profile = scenario.load.as_ref().map(|profile| match profile {
         LoadProfile::Constant { rate } => Profile::Constant { rate: *rate },
-        LoadProfile::Ramp { from, to, over } => Profile::Ramp { from: *from, to: *to, over: *over },
+        LoadProfile::Ramp { from, to, over } => Profile::Ramp {
+            from: *from,
+            to: *to,
+            over: *over,
+        },
         LoadProfile::Step { steps } => Profile::Step {
-            steps: steps.iter().map(|step| RateStep { rate: step.rate, duration: step.lasts }).collect(),
+            steps: steps
+                .iter()
+                .map(|step| RateStep {
+                    rate: step.rate,
+                    duration: step.lasts,
+                })
+                .collect(),
         },
     });
-    let spec = LoadSpec { profile, ..LoadSpec::default() };
+    let spec = LoadSpec {
+        profile,
+        ..LoadSpec::default()
+    };
     Load::new(&spec, &order.app.spec).map_err(|error| RunError::Target(error_chain(&error)))
 }
 
@@ -282,12 +345,17 @@ impl LoadRuntime {
 
     async fn prefill(&self, entry: Dial, load: &Load, recorder: &mut Recorder<'_>) -> Result<(), RunError> {
         let load = load.clone();
-        let prefill = self.handle().spawn(async move { Workload::prefill(entry, &load).await }).await;
+        let prefill = self
+            .handle()
+            .spawn(async move { Workload::prefill(entry, &load).await })
+            .await;
         let prefill = prefill.map_err(|error| RunError::Target(format!("prefill broke: {error}")))?;
         if prefill.requested > 0 {
             let (requested, failed) = (prefill.requested, prefill.failed);
             let seconds = prefill.took.as_secs_f64();
-            recorder.step(format!("caches filled with {requested} requests ({failed} failed) in {seconds:.1} s"));
+            recorder.step(format!(
+                "caches filled with {requested} requests ({failed} failed) in {seconds:.1} s"
+            ));
         }
         Ok(())
     }

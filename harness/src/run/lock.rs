@@ -46,18 +46,29 @@ impl RunLock {
     /// # Errors
     /// [`LockError::Held`] when another process has it; [`LockError::Io`] when the file cannot be opened or written.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let io = |source| LockError::Io { path: path.to_owned(), source };
+        let io = |source| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(io)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(io)?;
-                return Err(LockError::Held { path: path.to_owned(), holder: holder.trim().to_owned() });
+                return Err(LockError::Held {
+                    path: path.to_owned(),
+                    holder: holder.trim().to_owned(),
+                });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
@@ -77,7 +88,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = RunLock::acquire(&path).unwrap();
-        let Err(LockError::Held { holder, .. }) = RunLock::acquire(&path) else { panic!("two runs held the lock") };
+        let Err(LockError::Held { holder, .. }) = RunLock::acquire(&path) else {
+            panic!("two runs held the lock")
+        };
         assert_eq!(holder, std::process::id().to_string());
         drop(first);
         RunLock::acquire(&path).unwrap();

@@ -24,7 +24,10 @@ pub enum Granularity {
 /// Whether a candidate is in the truth set: entity and mechanism, or an alias of them.
 #[must_use]
 pub fn is_right(candidate: &Candidate, truth: &GroundTruth) -> bool {
-    truth.causes.iter().any(|cause| names(candidate, cause, truth, Granularity::EntityAndMechanism))
+    truth
+        .causes
+        .iter()
+        .any(|cause| names(candidate, cause, truth, Granularity::EntityAndMechanism))
 }
 
 /// Rank of the first right answer.

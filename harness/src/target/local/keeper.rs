@@ -97,10 +97,16 @@ impl fmt::Display for PodChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
-            Self::Ended { how: Ending::Exited(code), back_off } => {
+            Self::Ended {
+                how: Ending::Exited(code),
+                back_off,
+            } => {
                 write!(f, "ended with code {code}, starts again in {back_off:?}")
             }
-            Self::Ended { how: Ending::Signalled(signal), back_off } => {
+            Self::Ended {
+                how: Ending::Signalled(signal),
+                back_off,
+            } => {
                 write!(f, "ended by signal {signal}, starts again in {back_off:?}")
             }
             Self::NotStarted { message, back_off } => {
