@@ -125,18 +125,19 @@ impl<'cluster> Bench<'cluster> {
 
     /// The setting in one line.
     pub(crate) fn describe(&self) -> String {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         format!(
-            "redis-benchmark -t set,get -c {} -n {} from {} to {}; http {:?} for {} s; Linux {}, {} CPUs",
+            "redis-benchmark -t set,get -c {} -n {} from {} to {}; http at {} requests/s for {} s; Linux {}, {} CPUs, \
+             load average {} at the end",
             self.clients,
             self.requests,
             self.caller.name,
             self.callee.name,
-            self.load.profile,
+            self.load.profile.rate_at(Duration::ZERO),
             self.seconds,
-            std::fs::read_to_string("/proc/sys/kernel/osrelease")
-                .unwrap_or_default()
-                .trim(),
+            read("/proc/sys/kernel/osrelease").trim(),
             std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            read("/proc/loadavg").split(' ').next().unwrap_or_default(),
         )
     }
 

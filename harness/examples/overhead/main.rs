@@ -15,7 +15,7 @@ use gauntlet_harness::app;
 use gauntlet_harness::run::lock::{LOCK_PATH, RunLock};
 use gauntlet_harness::target::local::{LocalCluster, UpOptions};
 
-use crate::arm::{Bench, Watched};
+use crate::arm::Bench;
 use crate::report::{Report, Round};
 
 /// Compares a cluster's servers without and with the detector.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gauntlet_harness::fault::journal::{Journal, JournalLine};
 use gauntlet_harness::residue;
-use gauntlet_harness::run::event::RunEvent;
+use gauntlet_harness::run::event::{Phase, RunEvent};
 use gauntlet_harness::run::lock::{LOCK_PATH, LockError, RunLock};
 use nix::sys::signal::Signal;
 use rand::{Rng, SeedableRng};
@@ -25,8 +25,14 @@ use traces::Traces;
 
 /// Longest run of this file, with room for a busy machine.
 const RUN_PATIENCE: Duration = Duration::from_secs(120);
-/// The part of a short run in which it is killed, from its start.
-const LIFE: Duration = Duration::from_secs(14);
+/// When a run is killed: at most this long after the beginning of the phase. The undo comes at the end of the fault phase,
+/// and the cluster's removal after that of the recovery.
+const KILLED_IN: [(Phase, Duration); 4] = [
+    (Phase::Fault, Duration::from_secs(9)),
+    (Phase::Start, Duration::from_secs(4)),
+    (Phase::Recovery, Duration::from_secs(2)),
+    (Phase::Baseline, Duration::from_secs(3)),
+];
 /// The warden of a killed run removes its cluster by itself; `recover` does not wait for wardens that live.
 const WARDEN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -125,30 +131,30 @@ fn a_kill_at_any_moment_leaves_nothing_that_recover_does_not_undo() {
     );
     let mut rng = ChaCha8Rng::seed_from_u64(u64::from(seed));
     for kill in 0..kills {
-        // One moment in each part of the life, so that few kills meet all phases as well.
-        let moment = LIFE * kill / kills + LIFE.mul_f64(rng.random::<f64>()) / kills;
-        kill_and_recover(kill, moment);
+        // Four phases and five faults: twenty kills meet each fault in each phase.
+        let (phase, within) = KILLED_IN[kill as usize % KILLED_IN.len()];
+        kill_and_recover(kill, phase, within.mul_f64(rng.random::<f64>()));
     }
 }
 
-fn kill_and_recover(kill: u32, moment: Duration) {
+fn kill_and_recover(kill: u32, phase: Phase, after: Duration) {
     let files = tempfile::tempdir().expect("a directory");
     let fault = &FAULTS[kill as usize % FAULTS.len()];
     let scenario = short_scenario(files.path(), fault);
     let mut play = Play::start(&[&scenario.display().to_string(), "--seed", &kill.to_string()]);
-    std::thread::sleep(moment.saturating_sub(play.age()));
+    play.wait_for(
+        RUN_PATIENCE,
+        |event| matches!(event, RunEvent::PhaseBegan { phase: begun, .. } if *begun == phase),
+    );
+    std::thread::sleep(after);
     let ended = play.has_ended();
     let traces = Traces::of(play.tgid());
-    let phase = play.events().into_iter().rev().find_map(|event| match event {
-        RunEvent::PhaseBegan { phase, .. } => Some(phase.name()),
-        _ => None,
-    });
     play.kill();
     let at = format!(
-        "kill {kill} ({}) at {:.1} s in phase {}",
+        "kill {kill} ({}) {:.1} s after the start of {}",
         fault.name,
-        moment.as_secs_f64(),
-        phase.unwrap_or("none")
+        after.as_secs_f64(),
+        phase.name()
     );
     eprintln!(
         "{at}: {}{}",

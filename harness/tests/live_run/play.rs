@@ -57,7 +57,6 @@ pub(crate) fn past_the_lock<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Play {
     child: Child,
     files: TempDir,
-    began: Instant,
 }
 
 impl Play {
@@ -74,11 +73,7 @@ impl Play {
         command.stdout(File::create(files.path().join("stdout")).expect("a file"));
         command.stderr(File::create(files.path().join("stderr")).expect("a file"));
         let child = command.spawn().expect("the program starts");
-        let mut play = Self {
-            child,
-            files,
-            began: Instant::now(),
-        };
+        let mut play = Self { child, files };
         loop {
             if play.directory().is_some() {
                 return Some(play);
@@ -95,11 +90,6 @@ impl Play {
     /// Its process.
     pub(crate) fn tgid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process id")
-    }
-
-    /// Since it was started.
-    pub(crate) fn age(&self) -> Duration {
-        self.began.elapsed()
     }
 
     /// Where its run directories lie.
