@@ -51,9 +51,11 @@ impl Traces {
         )
     }
 
-    /// True if processes, namespaces and programs were seen.
+    /// True if processes, namespaces and programs were seen, and the kernel's own list has these programs: whoever finds
+    /// nothing in that list later must have found them in it before.
     pub(crate) fn is_of_a_whole_run(&self) -> bool {
-        self.processes.len() > 5 && self.netns.len() > 5 && !self.programs.is_empty() && self.clusters.len() == 1
+        let seen = self.processes.len() > 5 && self.netns.len() > 5 && self.clusters.len() == 1;
+        seen && !self.programs.is_empty() && self.programs.is_subset(&loaded())
     }
 
     /// What is still there after `patience` at the most.
@@ -93,11 +95,19 @@ impl Traces {
                 .flat_map(|cluster| paths(cluster))
                 .map(|path| path.display().to_string()),
         );
-        let programs = loaded_programs().flatten().map(|program| program.id());
-        let programs = programs.filter(|id| self.programs.contains(id));
-        remains.extend(programs.map(|id| format!("kernel program {id}")));
+        remains.extend(
+            loaded()
+                .intersection(&self.programs)
+                .map(|id| format!("kernel program {id}")),
+        );
         remains
     }
+}
+
+/// Ids of all programs in the kernel.
+fn loaded() -> BTreeSet<u32> {
+    // A program that goes while the list is read is an error for its place in the list only.
+    loaded_programs().flatten().map(|program| program.id()).collect()
 }
 
 /// Directories and files with the cluster's name.
