@@ -70,13 +70,16 @@ Exit codes:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run scenarios: bring the application up, inject, measure, score.
+    #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
     /// Try every hook and tool of this machine; say what works, what degrades, what is missing and what that costs.
+    #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),
     /// List, show and validate scenarios.
     #[command(subcommand)]
     Scenario(ScenarioCommand),
     /// Undo what a killed run left behind.
+    #[command(after_help = EXIT_CODES)]
     Recover(RecoverArgs),
     /// Bring an application up on a local cluster, without any fault, and look around.
     #[command(subcommand)]
@@ -161,6 +164,7 @@ pub enum ScenarioCommand {
         scenario: String,
     },
     /// Check files: all problems at once, each with line, column, caret and advice.
+    #[command(after_help = EXIT_CODES)]
     Validate {
         /// Files, or names of the catalogue.
         #[arg(required = true, value_name = "SCENARIO")]

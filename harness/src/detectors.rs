@@ -159,6 +159,12 @@ impl DetectorProcess {
         Ok(process)
     }
 
+    /// Its process, while it lives.
+    #[must_use]
+    pub fn tgid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     async fn wait_ready(&mut self, command: &DetectorCommand) -> Result<(), DetectorError> {
         let not_ready = |why: String, exit_code| DetectorError::NotReady {
             within: READY_WITHIN,

@@ -1,0 +1,255 @@
+//! The command line of the built program: exit codes, and that every refusal says what to do. Needs no privileges.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The user `nobody` of most distributions; any user but root would do.
+const NOBODY: u32 = 65_534;
+
+/// What a call answered.
+#[derive(Debug)]
+struct Answer {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn answer(command: &mut Command) -> Answer {
+    let output = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
+    let code = output.status.code().expect("the program ends by itself");
+    Answer {
+        code,
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+fn gauntlet(arguments: &[&str]) -> Answer {
+    answer(Command::new(env!("CARGO_BIN_EXE_gauntlet")).args(arguments))
+}
+
+/// As a user without privileges, whoever runs the tests.
+fn gauntlet_unprivileged(arguments: &[&str]) -> Answer {
+    if !nix::unistd::geteuid().is_root() {
+        return gauntlet(arguments);
+    }
+    // Through a descriptor: that user may not be able to pass through the directories above the program.
+    let program = File::open(env!("CARGO_BIN_EXE_gauntlet")).expect("the program was built");
+    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+    answer(Command::new(path).args(arguments).uid(NOBODY).gid(NOBODY))
+}
+
+/// The catalogue of this repository: class and name of each scenario, by its files.
+fn catalogue() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let entries = |path: PathBuf| {
+        std::fs::read_dir(path)
+            .expect("readable")
+            .map(|entry| entry.expect("readable").path())
+    };
+    let name = |path: &Path| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    let classes = entries(root).filter(|path| path.is_dir() && name(path) != "apps");
+    let mut found: Vec<(String, String)> = classes
+        .flat_map(|class| {
+            let class_name = name(&class);
+            let files = entries(class).filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+            files.map(|file| (class_name.clone(), name(&file))).collect::<Vec<_>>()
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn help_says_what_exit_codes_mean() {
+    let cases: [&[&str]; 5] = [
+        &["--help"],
+        &["run", "--help"],
+        &["doctor", "--help"],
+        &["recover", "--help"],
+        &["scenario", "validate", "--help"],
+    ];
+    for arguments in cases {
+        let help = gauntlet(arguments);
+        assert_eq!(help.code, 0, "{arguments:?}: {}", help.err);
+        for word in [
+            "Exit codes:",
+            "0 pass",
+            "2 usage",
+            "64 invalid scenario",
+            "69",
+            "70",
+            "100",
+            "101",
+            "130",
+        ] {
+            assert!(
+                help.out.contains(word),
+                "`{word}` is missing in the help of {arguments:?}:\n{}",
+                help.out
+            );
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_not_understood_is_usage() {
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "Usage: gauntlet"),
+        (&["rum"], "run"),
+        (&["run"], "SCENARIO"),
+        (&["run", "none", "--seed", "x"], "--seed"),
+        (&["run", "none", "--trials", "0"], "--trials"),
+        (&["run", "none", "--format", "xml"], "json"),
+    ];
+    for (arguments, word) in cases {
+        let refused = gauntlet(arguments);
+        assert_eq!(refused.code, 2, "{arguments:?}: {}", refused.err);
+        assert!(
+            refused.err.contains(word),
+            "`{word}` is missing for {arguments:?}:\n{}",
+            refused.err
+        );
+        assert_eq!(refused.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_unknown_scenario_is_refused_with_a_near_name() {
+    for command in [&["run"][..], &["scenario", "show"], &["scenario", "validate"]] {
+        let refused = gauntlet(&[command, &["cache-flus"]].concat());
+        assert_eq!(refused.code, 64, "{command:?}: {}", refused.err);
+        assert!(
+            refused.err.contains("did you mean `cache-flush`?"),
+            "{command:?}: {}",
+            refused.err
+        );
+    }
+}
+
+#[test]
+fn every_problem_of_a_file_is_told_with_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("broken.yaml");
+    let text = "\
+apiVersion: gauntlet/v1
+kind: Scenario
+metadata: {name: broken, title: Broken}
+spec:
+  app: shop
+  phases: {baseline: 2, warm: 3s}
+  faults:
+    - {id: a, kind: network-filtr, target: {service: cach}}
+  truth:
+    rootCauses:
+      - {fault: b, service: cache, mechanism: network.filtr}
+";
+    std::fs::write(&path, text).expect("written");
+    let path = path.display().to_string();
+    for command in [&["run"][..], &["scenario", "validate"]] {
+        let refused = gauntlet(&[command, &[path.as_str()]].concat());
+        assert_eq!(refused.code, 64, "{command:?}: {}", refused.err);
+        let places = [
+            (6, 22, "a duration needs a unit"),
+            (6, 25, "did you mean `warmUp`?"),
+            (8, 21, "`network-filter`"),
+            (8, 54, "`cache`"),
+            (11, 17, "no fault is named `b`"),
+            (11, 47, "did you mean `network.filter`?"),
+        ];
+        for (line, column, words) in places {
+            let place = format!("{path}:{line}:{column}]");
+            assert!(refused.err.contains(&place), "{place} is missing:\n{}", refused.err);
+            assert!(refused.err.contains(words), "`{words}` is missing:\n{}", refused.err);
+        }
+    }
+}
+
+#[test]
+fn one_bad_scenario_among_good_ones_is_refused_before_anything_runs() {
+    let refused = gauntlet(&["run", "none", "no-such-scenario"]);
+    assert_eq!(refused.code, 64);
+    assert!(refused.err.contains("no-such-scenario"), "{}", refused.err);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let refused = gauntlet(&["scenario", "validate", "./nowhere/at-all.yaml"]);
+    assert_eq!(refused.code, 64);
+    assert!(refused.err.contains("./nowhere/at-all.yaml"), "{}", refused.err);
+}
+
+#[test]
+fn the_list_is_the_catalogue_on_disk_and_within_the_program() {
+    let expected = catalogue();
+    assert!(
+        expected.iter().any(|(_, name)| name == "cache-network-misconfig"),
+        "{expected:?}"
+    );
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    for directory in [
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+        elsewhere.path().to_owned(),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gauntlet"));
+        let list = answer(
+            command
+                .args(["scenario", "list", "--format", "json"])
+                .current_dir(&directory),
+        );
+        assert_eq!(list.code, 0, "{}", list.err);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&list.out).expect("an array");
+        let text = |row: &serde_json::Value, field: &str| row[field].as_str().expect("text").to_owned();
+        let mut listed: Vec<_> = rows.iter().map(|row| (text(row, "class"), text(row, "name"))).collect();
+        listed.sort();
+        assert_eq!(listed, expected, "in {}", directory.display());
+        assert!(rows.iter().all(|row| !text(row, "title").is_empty()));
+    }
+}
+
+#[test]
+fn every_scenario_of_the_catalogue_is_valid_and_can_be_shown() {
+    let names: Vec<String> = catalogue().into_iter().map(|(_, name)| name).collect();
+    let all: Vec<&str> = ["scenario", "validate"]
+        .into_iter()
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    let validated = gauntlet(&all);
+    assert_eq!(validated.code, 0, "{}", validated.err);
+    assert_eq!(validated.out.lines().count(), names.len(), "{}", validated.out);
+    let shown = gauntlet(&["scenario", "show", "cache-flush"]);
+    assert_eq!(shown.code, 0);
+    assert!(shown.out.contains("name: cache-flush"), "{}", shown.out);
+}
+
+#[test]
+fn shells_get_completions() {
+    for (shell, word) in [
+        ("bash", "complete -F _gauntlet"),
+        ("zsh", "#compdef gauntlet"),
+        ("fish", "complete -c gauntlet"),
+    ] {
+        let script = gauntlet(&["completions", shell]);
+        assert_eq!(script.code, 0);
+        assert!(script.out.contains(word), "{shell}");
+        assert!(script.out.contains("recover"), "{shell}");
+    }
+}
+
+#[test]
+fn without_privileges_it_says_what_to_do() {
+    for arguments in [&["run", "none"][..], &["recover"], &["cluster", "up"]] {
+        let refused = gauntlet_unprivileged(arguments);
+        assert_eq!(refused.code, 69, "{arguments:?}: {}", refused.err);
+        assert!(refused.err.contains("root"), "{arguments:?}: {}", refused.err);
+    }
+    let examined = gauntlet_unprivileged(&["doctor"]);
+    assert_eq!(examined.code, 69, "{}", examined.err);
+    assert!(examined.out.contains("→ run as root"), "{}", examined.out);
+    // What needs no privileges works without.
+    assert_eq!(gauntlet_unprivileged(&["scenario", "list"]).code, 0);
+}
