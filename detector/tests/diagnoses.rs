@@ -174,8 +174,6 @@ fn a_slow_link_in_a_chain() {
 fn killed_again_and_again() {
     check(SHOP, "kill cache-1 4", expect![[r#"
         +0.2 s cache process.crash [cache-1] via cache → web
-        +3.4 s silence
-        +4.2 s cache process.crash [cache-1] via cache → web
         +18.6 s silence
     "#]]);
 }
