@@ -2,16 +2,16 @@
 //!
 //! Bounded; what the bounds discard is counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
-use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName};
+use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{DnsSample, DropSample, Frame, MonotonicNanos, ProcessEvent, ResetSample};
 
 use crate::evidence::drops::DropClass;
 use crate::inventory::Inventory;
-use crate::signal::{EdgeFlow, Usage};
-use crate::window::{EdgeNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
+use crate::signal::{EdgeFlow, Entries, Usage};
+use crate::window::{EdgeNorm, EntryNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
 
 /// Edges remembered: a thousand services with dozens of edges each.
 const EDGES_MAX: usize = 50_000;
@@ -55,6 +55,15 @@ pub struct UsageMemory {
     pub norm: UsageNorm,
 }
 
+/// What enters at a service, over time.
+#[derive(Clone, Debug, Default)]
+pub struct EntryMemory {
+    /// Recent ticks and baseline cells.
+    pub track: Track<Entries>,
+    /// What is usual.
+    pub norm: EntryNorm,
+}
+
 /// The rare records of one frame.
 #[derive(Clone, Debug, Default)]
 pub struct RareRecords {
@@ -77,6 +86,8 @@ pub struct Memory {
     pub inventory: Inventory,
     /// Edges, by caller, callee and port.
     pub edges: BTreeMap<EdgeKey, EdgeMemory>,
+    /// Requests from outside, or from pods that nobody calls, by the service at which they enter.
+    pub entries: BTreeMap<ServiceName, EntryMemory>,
     /// Pods' resources.
     pub pods: BTreeMap<PodName, UsageMemory>,
     /// Nodes' resources.
@@ -96,6 +107,14 @@ impl Memory {
     pub fn apply(&mut self, line: &InventoryLine) {
         self.inventory.apply(line);
         if let InventoryLine::PodGone { name } = line {
+            let service = self.inventory.service_of(name);
+            if self
+                .inventory
+                .pods()
+                .all(|pod| self.inventory.service_of(&pod.name) != service)
+            {
+                self.entries.remove(&service);
+            }
             self.pods.remove(name);
             let gone = Peer::Pod(name.clone());
             self.edges.retain(|key, _| key.caller != gone && key.callee != gone);
@@ -182,6 +201,7 @@ impl Memory {
                 edge.via.clone_from(&sample.via);
             }
         }
+        self.count_entries(frame.at_ns, seconds, &ticks, learn);
         self.attribute_drops(frame, &mut ticks);
         self.edges.retain(|key, memory| {
             let value = ticks.remove(key).unwrap_or_default();
@@ -202,6 +222,39 @@ impl Memory {
             }
             memory.idle_frames < IDLE_FRAMES_MAX
         });
+    }
+
+    fn count_entries(
+        &mut self,
+        at_ns: MonotonicNanos,
+        seconds: f64,
+        ticks: &BTreeMap<EdgeKey, EdgeFlow>,
+        learn: Learn,
+    ) {
+        let called: BTreeSet<&Peer> = self.edges.keys().map(|key| &key.callee).collect();
+        let mut entered: BTreeMap<ServiceName, u32> = BTreeMap::new();
+        for (key, tick) in ticks {
+            let enters = match &key.caller {
+                Peer::Pod(_) => !called.contains(&key.caller),
+                Peer::External(_) | Peer::Node(_) => true,
+                Peer::Service(_) => false,
+            };
+            if let (true, Some(pod)) = (enters, self.inventory.pods_of(&key.callee).first()) {
+                let requests = tick.at_server().map_or(0, |flow| flow.requests);
+                *entered.entry(self.inventory.service_of(pod)).or_default() += requests;
+            }
+        }
+        for service in entered.keys() {
+            self.entries.entry(service.clone()).or_default();
+        }
+        for (service, memory) in &mut self.entries {
+            let value = Entries {
+                requests: entered.get(service).copied().unwrap_or(0),
+            };
+            if memory.track.push(Timed { at_ns, seconds, value }, learn) {
+                memory.norm = EntryNorm::of(&memory.track);
+            }
+        }
     }
 
     /// Counts dropped packets on the edges to which they belong.

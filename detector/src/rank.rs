@@ -61,8 +61,8 @@ struct Belief {
 #[derive(Clone, Debug, Default)]
 pub struct Beliefs {
     beliefs: BTreeMap<(Entity, Mechanism), Belief>,
-    /// Services that something stated has hit, and until when what they show may be its aftermath.
-    aftermath: BTreeMap<ServiceName, MonotonicNanos>,
+    /// Services that something has hit, or their callers, and until when what they show may be its aftermath.
+    aftermath: BTreeMap<(Certainty, ServiceName), MonotonicNanos>,
 }
 
 impl Beliefs {
@@ -84,12 +84,17 @@ impl Beliefs {
                 evidence: Vec::new(),
                 alerted: false,
             });
-            let doubtful = findings.iter().all(|finding| finding.certainty < Certainty::Stated)
+            let certainty = findings
+                .iter()
+                .map(|finding| finding.certainty)
+                .max()
+                .unwrap_or(Certainty::Inferred);
+            let services = services_at(scene, findings[0].place, belief);
+            let doubtful = certainty < Certainty::Stated
                 && key.1 != Mechanism::LoadSurge
-                && services_at(scene, findings[0].place, belief).iter().all(|&service| {
+                && services.iter().all(|&service| {
                     self.aftermath
-                        .get(&scene.services[service])
-                        .is_some_and(|&until_ns| scene.now_ns < until_ns)
+                        .contains_key(&(certainty, scene.services[service].clone()))
                 });
             belief.strengthen(scene, findings, seconds, if doubtful { AFTERMATH_FACTOR } else { 1.0 });
         }
@@ -105,13 +110,24 @@ impl Beliefs {
     fn note_aftermath(&mut self, scene: &Scene<'_>) {
         self.aftermath.retain(|_, until_ns| scene.now_ns < *until_ns);
         for ((entity, _), belief) in &self.beliefs {
-            let Some(place) = place(scene, entity).filter(|_| belief.alerted && belief.certainty == Certainty::Stated)
-            else {
+            let Some(place) = place(scene, entity).filter(|_| belief.alerted) else {
                 continue;
             };
             for service in services_at(scene, place, belief) {
-                self.aftermath
-                    .insert(scene.services[service].clone(), scene.now_ns + AFTERMATH_NS);
+                let mut note = |certainty: Certainty, service: ServiceIx| {
+                    self.aftermath.insert(
+                        (certainty, scene.services[service].clone()),
+                        scene.now_ns + AFTERMATH_NS,
+                    );
+                };
+                if belief.certainty == Certainty::Stated {
+                    note(Certainty::Measured, service);
+                    note(Certainty::Inferred, service);
+                }
+                // Callers go on failing for a while, whatever it was.
+                for caller in scene.topology.callers_of_all_depths(service) {
+                    note(Certainty::Inferred, caller);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
-use crate::memory::{EdgeKey, EdgeMemory, Memory, RareRecords, UsageMemory};
+use crate::memory::{EdgeKey, EdgeMemory, EntryMemory, Memory, RareRecords, UsageMemory};
 use crate::signal::{EdgeFlow, Usage};
 use crate::topology::{ServiceIx, Topology};
 use crate::window::{BUSY_RATE, EdgeNorm, Timed, UsageNorm};
@@ -330,6 +330,12 @@ impl<'a> Scene<'a> {
         (0..self.pods.len()).filter(move |&pod| self.pods[pod].service == service)
     }
 
+    /// What enters at a service.
+    #[must_use]
+    pub fn entries(&self, service: ServiceIx) -> Option<&EntryMemory> {
+        self.memory.entries.get(&self.services[service])
+    }
+
     /// The service behind the virtual address that the caller of `edge` dialled.
     #[must_use]
     pub fn dialled(&self, edge: &EdgeView<'_>) -> Option<ServiceIx> {
@@ -391,7 +397,7 @@ impl<'a> Scene<'a> {
                     .map_or(0.0, |flow| f64::from(flow.requests) / view.now.seconds);
                 self.pods[pod].demand.now += rate;
                 self.pods[pod].demand.usual += if view.norm.learned() {
-                    view.norm.request_rate.median
+                    view.norm.request_rate_mean
                 } else {
                     rate
                 };

@@ -25,6 +25,8 @@ pub struct Flow {
     pub timed_out: u32,
     /// Attempts that failed otherwise.
     pub failed_otherwise: u32,
+    /// Connections closed.
+    pub closed: u32,
     /// Errors of open connections.
     pub broken: u32,
     /// Handshake segments sent again.
@@ -82,6 +84,7 @@ impl Flow {
         let mut flow = Self {
             attempted: side.connects_attempted,
             opened: side.connects_opened,
+            closed: side.connects_closed,
             broken: side.errors.iter().map(|&(_, count)| count).sum(),
             synack_retransmits: side.synack_retransmits,
             bytes_sent: side.bytes_sent,
@@ -179,6 +182,7 @@ impl Accumulate for Flow {
         self.unreachable += later.unreachable;
         self.timed_out += later.timed_out;
         self.failed_otherwise += later.failed_otherwise;
+        self.closed += later.closed;
         self.broken += later.broken;
         self.handshake_retransmits += later.handshake_retransmits;
         self.established_retransmits += later.established_retransmits;
@@ -299,6 +303,19 @@ fn absorb_side(side: &mut Option<Flow>, later: Option<&Flow>) {
         (Some(side), None) => side.absorb(&Flow::default()),
         (None, Some(later)) => *side = Some(later.clone()),
         (None, None) => (),
+    }
+}
+
+/// Requests that enter the cluster at a service, over some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// How many.
+    pub requests: u32,
+}
+
+impl Accumulate for Entries {
+    fn absorb(&mut self, later: &Self) {
+        self.requests += later.requests;
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::anomaly::robust_z::Norm;
-use crate::signal::{Accumulate, EdgeFlow, Flow, Usage};
+use crate::signal::{Accumulate, EdgeFlow, Entries, Flow, Usage};
 
 /// Seconds of the current window: long enough for some twenty requests of a modest edge, short enough to answer soon.
 pub const CURRENT_SECONDS: f64 = 2.0;
@@ -133,8 +133,8 @@ pub struct EdgeNorm {
     pub busy_cells: usize,
     /// Requests per second.
     pub request_rate: Norm,
-    /// The request rate of the last few cells was one rate with chance about it: neither start-up nor a ramp.
-    pub steady: bool,
+    /// Requests per second, mean: what one pod loses of it, another may gain.
+    pub request_rate_mean: f64,
     /// Answers per second, as [`EdgeFlow::best`] sees them.
     pub response_rate: f64,
     /// Median latency at the caller, milliseconds.
@@ -161,10 +161,6 @@ pub struct EdgeNorm {
     pub byte_rate: Norm,
 }
 
-/// Share of a rate by which the last few cells may differ and still be one rate: load generators are not that even.
-const STEADY_RATIO: f64 = 0.3;
-/// Standard deviations of chance (of the count in a cell) that they may differ by besides: five draws span two or three.
-const STEADY_SIGMAS: f64 = 4.0;
 /// Requests per second below which a cell is idle: less says nothing of a rate.
 pub const BUSY_RATE: f64 = 1.0;
 
@@ -188,16 +184,10 @@ impl EdgeNorm {
         let responses = total(&|edge| edge.at_server().map_or(0, |flow| flow.responses));
         let errors = total(&|edge| edge.at_server().map_or(0, |flow| flow.errors));
         let opened = total(&|edge| edge.at_server().map_or(0, |flow| flow.opened));
-        let last: Vec<f64> = track.cells().rev().take(CELLS_MIN).map(rate).collect();
-        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| {
-            (low.min(rate), high.max(rate))
-        });
-        let request_rate = Norm::of(busy.iter().map(|cell| rate(cell)).collect());
-        let chance = STEADY_RATIO * request_rate.median + STEADY_SIGMAS * request_rate.median.sqrt();
         Self {
             busy_cells: busy.len(),
-            request_rate,
-            steady: last.len() == CELLS_MIN && high - low <= chance,
+            request_rate: Norm::of(busy.iter().map(|cell| rate(cell)).collect()),
+            request_rate_mean: per_second(total(&|edge| edge.best().map_or(0, |flow| flow.requests))),
             response_rate: per_second(total(&|edge| edge.best().map_or(0, |flow| flow.responses))),
             client_ms: norm(&|edge| edge.client.as_ref()?.latency_ms()),
             client_mean_ms: norm(&|edge| edge.client.as_ref()?.latency_ms_mean()).median,
@@ -275,6 +265,38 @@ impl UsageNorm {
                 .cells()
                 .next_back()
                 .and_then(|cell| cell.value.cpu_limit_millicores),
+        }
+    }
+}
+
+/// What usually enters at a service.
+#[derive(Clone, Debug, Default)]
+pub struct EntryNorm {
+    /// Requests per second, of cells that were not idle.
+    pub rate: Norm,
+    /// The rate of the last few cells was one rate with chance about it: neither start-up nor a ramp.
+    pub steady: bool,
+}
+
+/// Share of a rate by which the last few cells may differ and still be one rate: load generators are not that even.
+const STEADY_RATIO: f64 = 0.3;
+/// Standard deviations of chance (of the count in a cell) that they may differ by besides: five draws span two or three.
+const STEADY_SIGMAS: f64 = 4.0;
+
+impl EntryNorm {
+    /// What the cells of `track` have in common.
+    #[must_use]
+    pub fn of(track: &Track<Entries>) -> Self {
+        let rate = |cell: &Timed<Entries>| f64::from(cell.value.requests) / cell.seconds;
+        let norm = Norm::of(track.cells().map(rate).filter(|&rate| rate >= BUSY_RATE).collect());
+        let last: Vec<f64> = track.cells().rev().take(CELLS_MIN).map(rate).collect();
+        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| {
+            (low.min(rate), high.max(rate))
+        });
+        let chance = STEADY_RATIO * norm.median + STEADY_SIGMAS * norm.median.sqrt();
+        Self {
+            rate: norm,
+            steady: last.len() == CELLS_MIN && high - low <= chance,
         }
     }
 }

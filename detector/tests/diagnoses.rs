@@ -241,8 +241,6 @@ fn killed_again_and_again() {
         "kill cache-1 4",
         expect![[r#"
         +0.2 s cache process.crash [cache-1] via cache → web
-        +3.4 s silence
-        +4.2 s cache process.crash [cache-1] via cache → web
         +18.6 s silence
     "#]],
     );

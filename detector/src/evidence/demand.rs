@@ -1,10 +1,13 @@
 //! load.surge: more enters the cluster than ever. What callees are asked because a cache fails is none.
 
 use super::{Certainty, Finding};
+use crate::anomaly::change_point;
 use crate::anomaly::rate::surprise_above;
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
-use crate::scene::{End, Scene};
+use crate::memory::EntryMemory;
+use crate::scene::Scene;
+use crate::window::CELLS_MIN;
 
 /// Requests over usual from which it is a surge: load goes up and down by a third without anybody calling it one.
 const SURGE_RATIO_MIN: f64 = 1.4;
@@ -18,26 +21,15 @@ const SURPRISE_MIN: f64 = 4.0;
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for &service in scene.topology.entrances() {
-        let (mut count, mut usual, mut seconds, mut steady) = (0.0, 0.0, 0.0_f64, true);
-        for edge in &scene.edges {
-            let enters = match edge.caller {
-                End::Pod(pod) => scene.pods[pod].inbound.is_empty(),
-                End::Outside => true,
-                End::OneOf(_) => false,
-            };
-            if !enters || scene.service_of(&edge.callee) != Some(service) {
-                continue;
-            }
-            count += edge.now.value.at_server().map_or(0.0, |flow| f64::from(flow.requests));
-            seconds = seconds.max(edge.now.seconds);
-            if edge.norm.learned() {
-                usual += edge.norm.request_rate.median;
-                steady &= edge.norm.steady;
-            }
-        }
-        let now = count / seconds.max(0.001);
-        let surprising = surprise_above(count, usual * seconds) >= SURPRISE_MIN;
-        if !steady || usual < RATE_MIN || now < SURGE_RATIO_MIN * usual || !surprising {
+        let Some(entries) = scene.entries(service) else {
+            continue;
+        };
+        let current = entries.track.current();
+        let (count, usual) = (f64::from(current.value.requests), entries.norm.rate.median);
+        let now = count / current.seconds.max(0.001);
+        let learned = entries.norm.rate.count >= CELLS_MIN && entries.norm.steady && usual >= RATE_MIN;
+        let surprising = surprise_above(count, usual * current.seconds) >= SURPRISE_MIN;
+        if !learned || now < SURGE_RATIO_MIN * usual || !surprising {
             continue;
         }
         findings.push(Finding {
@@ -46,9 +38,20 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             pods: scene.pods_of(service).collect(),
             strength: (0.6 + 0.5 * (now / usual - SURGE_RATIO_MIN)).min(0.95),
             certainty: Certainty::Measured,
-            since_ns: scene.now_ns.saturating_sub((seconds * 1e9) as u64 / 2),
+            since_ns: began(entries, usual, now).unwrap_or(scene.now_ns),
             evidence: vec![format!("{now:.0} requests/s enter, {usual:.0} are usual")],
         });
     }
     findings
+}
+
+/// When the rate left what is usual for what it is now.
+fn began(entries: &EntryMemory, usual: f64, now: f64) -> Option<u64> {
+    let rates: Vec<f64> = entries
+        .track
+        .recent()
+        .map(|tick| f64::from(tick.value.requests) / tick.seconds.max(0.001))
+        .collect();
+    let onset = change_point::onset(&rates, usual, now)?;
+    entries.track.recent().nth(onset).map(|tick| tick.at_ns)
 }

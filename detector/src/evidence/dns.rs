@@ -11,6 +11,8 @@ use crate::scene::{PodIx, Scene};
 const QUERIES_MIN: u32 = 6;
 /// Share of them that must fail.
 const FAILED_SHARE_MIN: f64 = 0.4;
+/// Ticks in which some must: the stall of a small machine loses many at once.
+const FAILING_TICKS_MIN: u32 = 6;
 /// Median latency from which names are late, milliseconds: answers within a cluster take less than one.
 const LATE_MS: f64 = 20.0;
 
@@ -21,6 +23,8 @@ struct Lookups {
     failures: u32,
     unanswered: u32,
     nxdomain: u32,
+    failing_ticks: u32,
+    last_failing_ns: u64,
     latency: gauntlet_probes::frame::LatencyHistogram,
 }
 
@@ -28,7 +32,11 @@ struct Lookups {
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut servers: BTreeMap<PodIx, Lookups> = BTreeMap::new();
-    for sample in scene.rare.iter().flat_map(|records| &records.dns) {
+    for (at_ns, sample) in scene
+        .rare
+        .iter()
+        .flat_map(|records| records.dns.iter().map(|sample| (records.at_ns, sample)))
+    {
         let client = scene.end(&sample.client);
         for &pod in scene
             .end(&sample.server)
@@ -37,6 +45,10 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             .filter(|pod| !client.pods().contains(pod))
         {
             let sum = servers.entry(pod).or_default();
+            if sample.failures + sample.unanswered + sample.nxdomain > 0 && sum.last_failing_ns != at_ns {
+                sum.failing_ticks += 1;
+                sum.last_failing_ns = at_ns;
+            }
             sum.queries += sample.queries;
             sum.responses += sample.responses;
             sum.failures += sample.failures;
@@ -47,8 +59,12 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     }
     let mut wrong: BTreeMap<Mechanism, Vec<PodIx>> = BTreeMap::new();
     for (pod, sum) in &servers {
-        let share = |count: u32, of: u32| of >= QUERIES_MIN && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of);
-        let mechanism = if share(sum.unanswered + sum.failures, sum.queries.max(sum.unanswered)) {
+        let share = |count: u32, of: u32| {
+            sum.failing_ticks >= FAILING_TICKS_MIN
+                && of >= QUERIES_MIN
+                && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of)
+        };
+        let mechanism = if share(sum.unanswered + sum.failures, sum.responses + sum.unanswered) {
             Mechanism::DnsFailure
         } else if share(sum.nxdomain, sum.responses) {
             Mechanism::DnsWrongAnswer

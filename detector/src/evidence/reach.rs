@@ -21,7 +21,7 @@ const REFUSED_MIN: u32 = 3;
 /// Doubt that each further refusal leaves.
 const REFUSAL_DOUBT: f64 = 0.6;
 /// Seconds after a process ended within which it is still news: one restart with the pools of all callers refilled.
-const CRASH_ECHO_SECONDS: f64 = 2.5;
+const CRASH_ECHO_SECONDS: f64 = 4.0;
 /// When processes of a pod end again and again: this times the last interval, in which the next end is awaited.
 const CRASH_LOOP_FACTOR: f64 = 1.4;
 /// Seconds that a next end is awaited at most.
@@ -130,7 +130,7 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
         let signalled = ends
             .iter()
             .any(|(_, kind)| matches!(kind, ProcessEventKind::Signalled(_) | ProcessEventKind::OomKilled));
-        let noticed = closed || (signalled && met.broken + met.vain >= 1);
+        let noticed = closed || (signalled && (met.broken + met.vain >= 1 || let_go(scene, pod, first.0, last.0)));
         if gone || (fresh && (noticed || (signalled && interval.is_some()))) {
             let oom = ends.iter().any(|(_, kind)| *kind == ProcessEventKind::OomKilled);
             crashed.insert(pod, (first.0, oom, ends.len() as u32));
@@ -166,6 +166,19 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
     }
     findings
 }
+
+/// Connections of `pod`, in either direction, closed as its processes ended: it was they who served.
+fn let_go(scene: &Scene<'_>, pod: PodIx, first_ns: MonotonicNanos, last_ns: MonotonicNanos) -> bool {
+    let edges = scene.pods[pod].inbound.iter().chain(&scene.pods[pod].outbound);
+    let mut ticks = edges.flat_map(|&edge| scene.edges[edge].recent());
+    ticks.any(|tick| {
+        let near = tick.at_ns + LET_GO_NS >= first_ns && tick.at_ns <= last_ns + LET_GO_NS;
+        near && tick.value.sides().any(|flow| flow.closed + flow.broken > 0)
+    })
+}
+
+/// Time within which connections close when their process ends, nanoseconds: two ticks.
+const LET_GO_NS: u64 = 400_000_000;
 
 /// Refusals that a pod's own kernel sent.
 #[derive(Clone, Copy, Debug, Default)]
