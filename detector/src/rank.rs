@@ -100,7 +100,8 @@ impl Beliefs {
         }
         self.note_aftermath(scene);
         for (key, belief) in &mut self.beliefs {
-            if !found.contains_key(key) && !(belief.certainty == Certainty::Stated && still_silent(scene, belief)) {
+            let holds = belief.certainty == Certainty::Stated && still_silent(scene, belief);
+            if !found.contains_key(key) && !holds {
                 belief.level *= (-seconds / FADE_SECONDS).exp();
             }
         }

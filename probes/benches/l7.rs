@@ -1,4 +1,5 @@
 //! Cost of the protocol parser per segment, in user space: what a change of it costs, not what the kernel pays.
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
 use std::hint::black_box;
 

@@ -141,10 +141,10 @@ impl Finder<'_> {
             if member_name == name {
                 return (member.bitfield_size().unwrap_or(0) == 0).then(|| (member.bit_offset(), inner));
             }
-            if member_name.is_empty() {
-                if let Some((offset, found)) = self.member(&inner, name) {
-                    return Some((member.bit_offset() + offset, found));
-                }
+            if member_name.is_empty()
+                && let Some((offset, found)) = self.member(&inner, name)
+            {
+                return Some((member.bit_offset() + offset, found));
             }
         }
         None

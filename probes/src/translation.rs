@@ -124,10 +124,9 @@ fn parse(table: &str) -> HashMap<Flow, IpAddr> {
             target.parse::<IpAddr>(),
             source_port.parse(),
             target_port.parse(),
-        ) {
-            if real != target {
-                flows.insert((source, source_port, target, target_port), real);
-            }
+        ) && real != target
+        {
+            flows.insert((source, source_port, target, target_port), real);
         }
     }
     flows

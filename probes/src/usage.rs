@@ -276,7 +276,7 @@ impl Cgroup {
     }
 
     fn sample(&mut self) -> UsageSample {
-        if self.ticks % SLOW_TICKS == 0 {
+        if self.ticks.is_multiple_of(SLOW_TICKS) {
             self.limits = self.limits();
             self.run_queue.refresh();
         }

@@ -74,10 +74,13 @@ pub struct DropFlow {
     pub words: String,
 }
 
+/// Place, class, client and server of dropped packets.
+type FlowKey = (Option<Peer>, DropClass, Option<Peer>, Option<Peer>);
+
 /// All of `scene`, ordered by place and ends.
 #[must_use]
 pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
-    let mut flows: BTreeMap<(Option<Peer>, DropClass, Option<Peer>, Option<Peer>), DropFlow> = BTreeMap::new();
+    let mut flows: BTreeMap<FlowKey, DropFlow> = BTreeMap::new();
     for records in &scene.rare {
         for sample in &records.drops {
             let class = DropClass::of(sample);

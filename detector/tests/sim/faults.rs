@@ -85,7 +85,7 @@ pub fn before_tick(sim: &mut Sim) {
     let first = now == since + 1;
     match fault.kind.as_str() {
         "flush" if first => fault.pods.iter().for_each(|&pod| sim.flushed_at[pod] = Some(now)),
-        "kill" if (now - since - 1) % ((fault.value * TICKS as f64) as u64) == 0 => {
+        "kill" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
             for &pod in &fault.pods {
                 sim.down_until[pod] = Some(now + 4);
                 sim.frame.events.push(ProcessEvent {

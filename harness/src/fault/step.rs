@@ -3,7 +3,7 @@
 //! Undoing is idempotent, and says when there was nothing left to undo. Does not know why the change is made.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -366,7 +366,7 @@ fn start_queue(
     Ok(activity)
 }
 
-fn start_killing(cgroup: &PathBuf, every: Option<Duration>, potency: Potency) -> Result<Activity, StepError> {
+fn start_killing(cgroup: &Path, every: Option<Duration>, potency: Potency) -> Result<Activity, StepError> {
     let signal = match potency {
         Potency::Full => Some(Signal::SIGKILL),
         Potency::Zero => None,
@@ -376,7 +376,7 @@ fn start_killing(cgroup: &PathBuf, every: Option<Duration>, potency: Potency) ->
     let Some(every) = every else {
         return Ok(Activity::default());
     };
-    let cgroup = cgroup.clone();
+    let cgroup = cgroup.to_owned();
     Ok(Activity::start(move |stop| {
         let mut next = Instant::now() + every;
         while !stop.load(Ordering::Relaxed) {

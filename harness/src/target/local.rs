@@ -272,7 +272,7 @@ impl LocalCluster {
         })
     }
 
-    async fn wait_ready(&self, patience: Duration) -> Result<(), ReadyError> {
+    async fn wait_ready(&self, patience: Duration) -> Result<(), Box<ReadyError>> {
         let waits = self.pods.iter().zip(&self.layout.pods).map(|(handle, plan)| {
             let (handle, kind, news) = (handle.clone(), plan.kind, self.keeper.news_of(&plan.name));
             let log = Provisions::log(&self.scratch, handle.name.as_str());

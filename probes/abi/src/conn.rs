@@ -106,5 +106,5 @@ pub struct Conn {
     pub l7: L7State,
 }
 
-const _: () = assert!(size_of::<Conn>() % 8 == 0);
+const _: () = assert!(size_of::<Conn>().is_multiple_of(8));
 const _: () = assert!(align_of::<Conn>() == 8);

@@ -91,7 +91,7 @@ pub(super) fn check_callee_path(problems: &mut Problems, spec: &AppSpec, at: &st
     let patterns: Vec<&str> = callee.endpoints.iter().map(|endpoint| endpoint.path.as_str()).collect();
     let path_only = path.split('?').next().unwrap_or(path);
     let answers = |pattern: &&str| Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches(path_only).is_some());
-    if !patterns.iter().any(|pattern| answers(pattern)) {
+    if !patterns.iter().any(answers) {
         let advice = format!("its endpoints are: {}", patterns.join(", "));
         problems.push(at, format!("`{service}` has no endpoint for {path}"), advice);
     }

@@ -49,7 +49,7 @@ pub enum UpError {
     Keeper(#[from] KeeperError),
     /// A pod does not serve.
     #[error(transparent)]
-    Ready(#[from] ReadyError),
+    Ready(#[from] Box<ReadyError>),
 }
 
 impl UpError {

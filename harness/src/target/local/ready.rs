@@ -57,7 +57,7 @@ pub(super) fn wait(
     patience: Duration,
     news: &PodNews,
     log: &Path,
-) -> Result<(), ReadyError> {
+) -> Result<(), Box<ReadyError>> {
     let address = SocketAddr::from((pod.ip, pod.port));
     let begun = Instant::now();
     let served = run_in_netns(&pod.netns, || {
@@ -74,17 +74,20 @@ pub(super) fn wait(
                 Err(_) => std::thread::sleep(TRY_INTERVAL),
             }
         }
-    })?;
-    served.map_err(|last| ReadyError::NotServing {
-        pod: pod.name.to_string(),
-        address,
-        waited: begun.elapsed(),
-        last,
-        ending: match news.last_ending() {
-            ending if ending.is_empty() => "its process runs".to_owned(),
-            ending => ending,
-        },
-        log: tail(log),
+    })
+    .map_err(ReadyError::from)?;
+    served.map_err(|last| {
+        Box::new(ReadyError::NotServing {
+            pod: pod.name.to_string(),
+            address,
+            waited: begun.elapsed(),
+            last,
+            ending: match news.last_ending() {
+                ending if ending.is_empty() => "its process runs".to_owned(),
+                ending => ending,
+            },
+            log: tail(log),
+        })
     })
 }
 

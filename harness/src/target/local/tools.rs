@@ -64,9 +64,9 @@ impl Tools {
 }
 
 fn search_path() -> Vec<PathBuf> {
-    let mut directories = std::env::var_os("PATH")
+    let mut directories: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_else(Vec::new);
+        .unwrap_or_default();
     // Not in every user's PATH.
     directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     directories

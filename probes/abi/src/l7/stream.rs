@@ -273,7 +273,7 @@ fn decimal(word: u64, digit_count: u32) -> Option<u32> {
 /// `word` in lower case, as far as it is letters, `-` and `:`.
 #[inline(always)]
 pub(super) const fn lower(word: u64) -> u64 {
-    word | ONES * 0x20
+    word | (ONES * 0x20)
 }
 
 /// `text` (at most eight bytes) as a word.
