@@ -1,5 +1,7 @@
 //! How long one detector step takes, and how that grows with the cluster. Simulated frames, fault under way.
 
+#![allow(missing_docs, reason = "the macro below makes a function without any")]
+
 #[path = "../tests/sim/mod.rs"]
 mod sim;
 
@@ -53,20 +55,28 @@ fn growth(criterion: &mut Criterion) {
         inventory.iter().for_each(|line| memory.apply(line));
         frames.iter().for_each(|frame| memory.absorb(frame, Learn::Yes));
         let last = frames.last().expect("there are frames");
-        group.bench_with_input(BenchmarkId::new("topology-and-ranking", service_count), &memory, |bencher, memory| {
-            bencher.iter_batched_ref(
-                Beliefs::default,
-                |beliefs| {
-                    let scene = Scene::of(memory);
-                    let findings = evidence::judge(&scene);
-                    beliefs.update(&scene, &findings, 0.2);
-                    beliefs.candidates(&scene)
-                },
-                BatchSize::SmallInput,
-            );
-        });
+        group.bench_with_input(
+            BenchmarkId::new("topology-and-ranking", service_count),
+            &memory,
+            |bencher, memory| {
+                bencher.iter_batched_ref(
+                    Beliefs::default,
+                    |beliefs| {
+                        let scene = Scene::of(memory);
+                        let findings = evidence::judge(&scene);
+                        beliefs.update(&scene, &findings, 0.2);
+                        beliefs.candidates(&scene)
+                    },
+                    BatchSize::SmallInput,
+                );
+            },
+        );
         group.bench_with_input(BenchmarkId::new("absorb", service_count), last, |bencher, frame| {
-            bencher.iter_batched_ref(|| memory.clone(), |memory| memory.absorb(frame, Learn::Yes), BatchSize::LargeInput);
+            bencher.iter_batched_ref(
+                || memory.clone(),
+                |memory| memory.absorb(frame, Learn::Yes),
+                BatchSize::LargeInput,
+            );
         });
     }
     group.finish();

@@ -45,17 +45,39 @@ pub fn alerts(scene: &Scene<'_>) -> Vec<Alert> {
     for (pod, view) in scene.pods.iter().enumerate() {
         let mut note = |z: f64, mechanism: Mechanism| {
             if z.abs() >= ALERT_Z {
-                alerts.push(Alert { service: view.service, pod, z: z.abs(), mechanism });
+                alerts.push(Alert {
+                    service: view.service,
+                    pod,
+                    z: z.abs(),
+                    mechanism,
+                });
             }
         };
-        for edge in view.inbound.iter().map(|&edge| &scene.edges[edge]).filter(|edge| edge.norm.learned()) {
-            let Some(flow) = edge.now.value.at_server() else { continue };
+        for edge in view
+            .inbound
+            .iter()
+            .map(|&edge| &scene.edges[edge])
+            .filter(|edge| edge.norm.learned())
+        {
+            let Some(flow) = edge.now.value.at_server() else {
+                continue;
+            };
             let rate = f64::from(flow.requests) / edge.now.seconds.max(0.001);
             let usual = edge.norm.request_rate;
-            note(usual.z(rate, (SPREAD_SHARE_MIN * usual.median).max(2.0)), Mechanism::LoadSurge);
-            let latency = if edge.norm.server_ms.count > 0 { edge.norm.server_ms } else { edge.norm.client_ms };
+            note(
+                usual.z(rate, (SPREAD_SHARE_MIN * usual.median).max(2.0)),
+                Mechanism::LoadSurge,
+            );
+            let latency = if edge.norm.server_ms.count > 0 {
+                edge.norm.server_ms
+            } else {
+                edge.norm.client_ms
+            };
             if let Some(now) = flow.latency_ms() {
-                note(latency.z(now, (SPREAD_SHARE_MIN * latency.median).max(0.5)), Mechanism::AppSlow);
+                note(
+                    latency.z(now, (SPREAD_SHARE_MIN * latency.median).max(0.5)),
+                    Mechanism::AppSlow,
+                );
             }
             let error_ratio = f64::from(flow.errors) / f64::from(flow.responses.max(1));
             note((error_ratio - edge.norm.error_ratio) / 0.02, Mechanism::AppError);
@@ -64,8 +86,17 @@ pub fn alerts(scene: &Scene<'_>) -> Vec<Alert> {
         }
         if let Some(usage) = view.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) {
             let cores = usage.now.value.cpu_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
-            note(usage.norm.cores.z(cores, (SPREAD_SHARE_MIN * usage.norm.cores.median).max(0.02)), Mechanism::ResourceCpu);
-            note((usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median) / 0.05, Mechanism::ResourceCpu);
+            note(
+                usage
+                    .norm
+                    .cores
+                    .z(cores, (SPREAD_SHARE_MIN * usage.norm.cores.median).max(0.02)),
+                Mechanism::ResourceCpu,
+            );
+            note(
+                (usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median) / 0.05,
+                Mechanism::ResourceCpu,
+            );
         }
     }
     alerts
@@ -73,16 +104,25 @@ pub fn alerts(scene: &Scene<'_>) -> Vec<Alert> {
 
 /// A statement about one service. Rivals know no path and give no evidence beyond their number.
 fn statement(scene: &Scene<'_>, alerts: &[Alert], blamed: &Alert, confidence: f64, words: String) -> Candidate {
-    let mut pods: Vec<_> =
-        alerts.iter().filter(|alert| alert.service == blamed.service).map(|alert| scene.pods[alert.pod].name.clone()).collect();
+    let mut pods: Vec<_> = alerts
+        .iter()
+        .filter(|alert| alert.service == blamed.service)
+        .map(|alert| scene.pods[alert.pod].name.clone())
+        .collect();
     pods.sort();
     pods.dedup();
-    let mut nodes: Vec<_> =
-        scene.pods.iter().filter(|pod| pods.contains(pod.name)).map(|pod| scene.nodes[pod.node].name.clone()).collect();
+    let mut nodes: Vec<_> = scene
+        .pods
+        .iter()
+        .filter(|pod| pods.contains(pod.name))
+        .map(|pod| scene.nodes[pod.node].name.clone())
+        .collect();
     nodes.sort();
     nodes.dedup();
     Candidate {
-        entity: Entity::Service { name: scene.services[blamed.service].clone() },
+        entity: Entity::Service {
+            name: scene.services[blamed.service].clone(),
+        },
         mechanism: blamed.mechanism,
         confidence: (confidence * 100.0).round() / 100.0,
         since_ns: scene.now_ns,

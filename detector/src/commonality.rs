@@ -58,6 +58,8 @@ const fn prior(role: Role) -> f64 {
 
 /// A node is blamed rather than a service only if pods of several services share it; then nearly as readily.
 const NODE_PRIOR: f64 = 0.96;
+/// Blame for what lies between two services needs both to be well elsewhere; then it is rarer than any other.
+const PAIR_PRIOR: f64 = 0.85;
 /// Share of a pod's judged edges that must be affected for the pod to be: more than half, so that a healthy pod is not
 /// drawn in by one affected neighbour.
 const POD_PURITY_MIN: f64 = 0.51;
@@ -82,18 +84,29 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
         let fit = |pods: &[PodIx]| fit(scene, observations, role, pods, affected_total);
         for (service, pods) in by_service {
             let fit = fit(&pods) * prior(role);
-            explanations.push(Explanation { place: Place::Service(service), pods, fit });
+            explanations.push(Explanation {
+                place: Place::Service(service),
+                pods,
+                fit,
+            });
         }
         if role == Role::Any {
             for (node, pods) in by_node {
-                let several = pods.iter().any(|&pod| scene.pods[pod].service != scene.pods[pods[0]].service);
+                let several = pods
+                    .iter()
+                    .any(|&pod| scene.pods[pod].service != scene.pods[pods[0]].service);
                 if several {
                     let fit = fit(&pods) * NODE_PRIOR;
-                    explanations.push(Explanation { place: Place::Node(node), pods, fit });
+                    explanations.push(Explanation {
+                        place: Place::Node(node),
+                        pods,
+                        fit,
+                    });
                 }
             }
         }
     }
+    explanations.extend(pairs(scene, observations, affected_total));
     explanations.sort_by(|a, b| b.fit.total_cmp(&a.fit).then_with(|| a.place.cmp(&b.place)));
     let mut seen = Vec::new();
     explanations.retain(|explanation| {
@@ -104,6 +117,36 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
     explanations
 }
 
+/// Pairs of services whose edges are affected, and no others of theirs: the affected pods are the callees.
+fn pairs(scene: &Scene<'_>, observations: &[Observation], affected_total: usize) -> Vec<Explanation> {
+    let mut tallies: BTreeMap<(ServiceIx, ServiceIx), (Tally, Vec<PodIx>)> = BTreeMap::new();
+    for observation in observations {
+        let edge = &scene.edges[observation.edge];
+        let (Some(caller), Some(callee)) = (scene.service_of(&edge.caller), scene.service_of(&edge.callee)) else {
+            continue;
+        };
+        let (tally, pods) = tallies.entry((caller, callee)).or_default();
+        if observation.affected {
+            tally.affected += 1.0;
+            pods.extend(edge.callee.pods());
+        } else {
+            tally.healthy += 1.0;
+        }
+    }
+    tallies.retain(|_, (tally, _)| tally.purity() >= POD_PURITY_MIN);
+    let explanation = |((caller, callee), (tally, mut pods)): ((ServiceIx, ServiceIx), (Tally, Vec<PodIx>))| {
+        pods.sort_unstable();
+        pods.dedup();
+        let fit = harmonic_mean(tally.affected / affected_total as f64, tally.purity()) * PAIR_PRIOR;
+        Explanation {
+            place: Place::Edge(caller, callee),
+            pods,
+            fit,
+        }
+    };
+    tallies.into_iter().map(explanation).collect()
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     affected: f64,
@@ -112,14 +155,26 @@ struct Tally {
 
 impl Tally {
     fn purity(self) -> f64 {
-        if self.affected > 0.0 { self.affected / (self.affected + self.healthy) } else { 0.0 }
+        if self.affected > 0.0 {
+            self.affected / (self.affected + self.healthy)
+        } else {
+            0.0
+        }
     }
 }
 
 fn members<'a>(scene: &'a Scene<'_>, edge: EdgeIx, role: Role) -> impl Iterator<Item = PodIx> + 'a {
     let edge = &scene.edges[edge];
-    let callers = if role == Role::Callee { &[][..] } else { edge.caller.pods() };
-    let callees = if role == Role::Caller { &[][..] } else { edge.callee.pods() };
+    let callers = if role == Role::Callee {
+        &[][..]
+    } else {
+        edge.caller.pods()
+    };
+    let callees = if role == Role::Caller {
+        &[][..]
+    } else {
+        edge.callee.pods()
+    };
     callers.iter().chain(callees).copied()
 }
 
@@ -151,7 +206,13 @@ fn fit(scene: &Scene<'_>, observations: &[Observation], role: Role, pods: &[PodI
             }
         }
     }
-    let coverage = touched.affected / affected_total as f64;
-    let purity = touched.purity();
-    if coverage + purity > 0.0 { 2.0 * coverage * purity / (coverage + purity) } else { 0.0 }
+    harmonic_mean(touched.affected / affected_total as f64, touched.purity())
+}
+
+fn harmonic_mean(coverage: f64, purity: f64) -> f64 {
+    if coverage + purity > 0.0 {
+        2.0 * coverage * purity / (coverage + purity)
+    } else {
+        0.0
+    }
 }

@@ -70,11 +70,31 @@ pub enum Mechanism {
 impl Mechanism {
     /// All of them, in the order of the documentation.
     pub const ALL: [Self; 25] = [
-        Self::NetworkFilter, Self::NetworkLoss, Self::NetworkDelay, Self::NetworkBandwidth, Self::NetworkMtu,
-        Self::NetworkMisroute, Self::NetworkDown, Self::DnsFailure, Self::DnsDelay, Self::DnsWrongAnswer,
-        Self::CacheCold, Self::CacheEviction, Self::CacheAuth, Self::DbLock, Self::DbConnections, Self::DbSlow,
-        Self::ResourceCpu, Self::ResourceMemory, Self::ResourceIo, Self::ProcessCrash, Self::ProcessHang,
-        Self::AppError, Self::AppSlow, Self::LoadSurge, Self::Unknown,
+        Self::NetworkFilter,
+        Self::NetworkLoss,
+        Self::NetworkDelay,
+        Self::NetworkBandwidth,
+        Self::NetworkMtu,
+        Self::NetworkMisroute,
+        Self::NetworkDown,
+        Self::DnsFailure,
+        Self::DnsDelay,
+        Self::DnsWrongAnswer,
+        Self::CacheCold,
+        Self::CacheEviction,
+        Self::CacheAuth,
+        Self::DbLock,
+        Self::DbConnections,
+        Self::DbSlow,
+        Self::ResourceCpu,
+        Self::ResourceMemory,
+        Self::ResourceIo,
+        Self::ProcessCrash,
+        Self::ProcessHang,
+        Self::AppError,
+        Self::AppSlow,
+        Self::LoadSurge,
+        Self::Unknown,
     ];
 
     /// Its name in files and on the wire, for example `network.filter`.
@@ -124,7 +144,10 @@ pub struct UnknownMechanism(pub String);
 impl FromStr for Mechanism {
     type Err = UnknownMechanism;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|mechanism| mechanism.name() == text).ok_or_else(|| UnknownMechanism(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|mechanism| mechanism.name() == text)
+            .ok_or_else(|| UnknownMechanism(text.to_owned()))
     }
 }
 
@@ -136,7 +159,9 @@ impl Serialize for Mechanism {
 
 impl<'de> Deserialize<'de> for Mechanism {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

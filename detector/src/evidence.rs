@@ -92,5 +92,8 @@ pub fn by_service(scene: &Scene<'_>, pods: impl IntoIterator<Item = PodIx>) -> B
 /// Names of pods, for people.
 #[must_use]
 pub fn names(scene: &Scene<'_>, pods: &[PodIx]) -> String {
-    pods.iter().map(|&pod| scene.pods[pod].name.as_str()).collect::<Vec<_>>().join(", ")
+    pods.iter()
+        .map(|&pod| scene.pods[pod].name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

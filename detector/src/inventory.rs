@@ -26,7 +26,8 @@ impl Inventory {
                 self.pods.insert(pod.name.clone(), pod.clone());
             }
             InventoryLine::Service(service) => {
-                self.virtual_services.insert(service.name.clone(), service.endpoints.clone());
+                self.virtual_services
+                    .insert(service.name.clone(), service.endpoints.clone());
             }
             InventoryLine::PodGone { name } => {
                 self.pods.remove(name);

@@ -48,14 +48,22 @@ enum Voices {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let voices = if arguments.without_rivals { Voices::Ours } else { Voices::OursAndRivals };
+    let voices = if arguments.without_rivals {
+        Voices::Ours
+    } else {
+        Voices::OursAndRivals
+    };
     let outcome = match &arguments.replay {
         Some(recording) => replay::run(recording, voices),
         None => live::run(arguments.tick, arguments.record.as_deref(), voices),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("gauntlet-detector: {error:#}");
-    if error.is::<live::Unavailable>() { ExitCode::from(EXIT_UNAVAILABLE) } else { ExitCode::FAILURE }
+    if error.is::<live::Unavailable>() {
+        ExitCode::from(EXIT_UNAVAILABLE)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A number and `ms` or `s`; at least 10 ms, since a look at the kernel's tables takes a few of them.

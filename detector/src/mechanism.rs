@@ -37,7 +37,11 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
     }
     // Trouble travels from callee to caller, at any depth.
     let callers = |service: &ServiceIx| scene.topology.callers_of_all_depths(*service);
-    if cause.services.iter().any(|service| symptom.services.iter().all(|other| callers(service).contains(other))) {
+    if cause
+        .services
+        .iter()
+        .any(|service| symptom.services.iter().all(|other| callers(service).contains(other)))
+    {
         return true;
     }
     // A callee that fails shifts its callers' work to their other callees: these get busy and slow.
@@ -53,7 +57,14 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
             | Mechanism::AppError
             | Mechanism::Unknown
     );
-    shifted && symptom.certainty < Certainty::Stated && cause.services.iter().any(|service| {
-        callers(service).iter().any(|caller| symptom.services.iter().any(|other| scene.topology.callees(*caller).any(|callee| callee == *other)))
-    })
+    shifted
+        && symptom.certainty < Certainty::Stated
+        && cause.services.iter().any(|service| {
+            callers(service).iter().any(|caller| {
+                symptom
+                    .services
+                    .iter()
+                    .any(|other| scene.topology.callees(*caller).any(|callee| callee == *other))
+            })
+        })
 }

@@ -108,7 +108,11 @@ impl Memory {
         self.inventory.apply(line);
         if let InventoryLine::PodGone { name } = line {
             let service = self.inventory.service_of(name);
-            if self.inventory.pods().all(|pod| self.inventory.service_of(&pod.name) != service) {
+            if self
+                .inventory
+                .pods()
+                .all(|pod| self.inventory.service_of(&pod.name) != service)
+            {
                 self.entries.remove(&service);
             }
             self.pods.remove(name);
@@ -124,11 +128,27 @@ impl Memory {
         self.absorb_edges(frame, seconds, learn);
         for sample in &frame.pods {
             let memory = self.pods.entry(sample.pod.clone()).or_default();
-            absorb_usage(memory, Timed { at_ns: frame.at_ns, seconds, value: Usage::of(&sample.usage) }, learn);
+            absorb_usage(
+                memory,
+                Timed {
+                    at_ns: frame.at_ns,
+                    seconds,
+                    value: Usage::of(&sample.usage),
+                },
+                learn,
+            );
         }
         for sample in &frame.nodes {
             let memory = self.nodes.entry(sample.node.clone()).or_default();
-            absorb_usage(memory, Timed { at_ns: frame.at_ns, seconds, value: Usage::of(&sample.usage) }, learn);
+            absorb_usage(
+                memory,
+                Timed {
+                    at_ns: frame.at_ns,
+                    seconds,
+                    value: Usage::of(&sample.usage),
+                },
+                learn,
+            );
         }
         self.rare.push_back(RareRecords {
             at_ns: frame.at_ns,
@@ -151,7 +171,11 @@ impl Memory {
     fn absorb_edges(&mut self, frame: &Frame, seconds: f64, learn: Learn) {
         let mut ticks: BTreeMap<EdgeKey, EdgeFlow> = BTreeMap::new();
         for sample in &frame.edges {
-            let key = EdgeKey { caller: fold_outside(&sample.caller), callee: sample.callee.clone(), port: sample.port };
+            let key = EdgeKey {
+                caller: fold_outside(&sample.caller),
+                callee: sample.callee.clone(),
+                port: sample.port,
+            };
             let flow = EdgeFlow::of(sample);
             match ticks.get_mut(&key) {
                 Some(known) => add_parallel(known, &flow),
@@ -168,7 +192,11 @@ impl Memory {
             }
         }
         for sample in frame.edges.iter().filter(|sample| sample.via.is_some()) {
-            let key = EdgeKey { caller: fold_outside(&sample.caller), callee: sample.callee.clone(), port: sample.port };
+            let key = EdgeKey {
+                caller: fold_outside(&sample.caller),
+                callee: sample.callee.clone(),
+                port: sample.port,
+            };
             if let Some(edge) = self.edges.get_mut(&key) {
                 edge.via.clone_from(&sample.via);
             }
@@ -177,16 +205,32 @@ impl Memory {
         self.attribute_drops(frame, &mut ticks);
         self.edges.retain(|key, memory| {
             let value = ticks.remove(key).unwrap_or_default();
-            let busy = value.sides().any(|flow| flow.requests > 0 || flow.attempted > 0 || flow.open > 0) || value.dropped > 0;
+            let busy = value
+                .sides()
+                .any(|flow| flow.requests > 0 || flow.attempted > 0 || flow.open > 0)
+                || value.dropped > 0;
             memory.idle_frames = if busy { 0 } else { memory.idle_frames + 1 };
-            if memory.track.push(Timed { at_ns: frame.at_ns, seconds, value }, learn) {
+            if memory.track.push(
+                Timed {
+                    at_ns: frame.at_ns,
+                    seconds,
+                    value,
+                },
+                learn,
+            ) {
                 memory.norm = EdgeNorm::of(&memory.track);
             }
             memory.idle_frames < IDLE_FRAMES_MAX
         });
     }
 
-    fn count_entries(&mut self, at_ns: MonotonicNanos, seconds: f64, ticks: &BTreeMap<EdgeKey, EdgeFlow>, learn: Learn) {
+    fn count_entries(
+        &mut self,
+        at_ns: MonotonicNanos,
+        seconds: f64,
+        ticks: &BTreeMap<EdgeKey, EdgeFlow>,
+        learn: Learn,
+    ) {
         let called: BTreeSet<&Peer> = self.edges.keys().map(|key| &key.callee).collect();
         let mut entered: BTreeMap<ServiceName, u32> = BTreeMap::new();
         for (key, tick) in ticks {
@@ -204,7 +248,9 @@ impl Memory {
             self.entries.entry(service.clone()).or_default();
         }
         for (service, memory) in &mut self.entries {
-            let value = Entries { requests: entered.get(service).copied().unwrap_or(0) };
+            let value = Entries {
+                requests: entered.get(service).copied().unwrap_or(0),
+            };
             if memory.track.push(Timed { at_ns, seconds, value }, learn) {
                 memory.norm = EntryNorm::of(&memory.track);
             }
@@ -217,11 +263,23 @@ impl Memory {
             if matches!(DropClass::of(sample), DropClass::Noise | DropClass::Duplicate) {
                 continue;
             }
-            let (client, server) =
-                if sample.to_server { (&sample.source, &sample.target) } else { (&sample.target, &sample.source) };
-            let (Some(client), Some(server)) = (client, server) else { continue };
-            let from = EdgeKey { caller: fold_outside(client), callee: server.clone(), port: 0 };
-            let to = EdgeKey { port: u16::MAX, ..from.clone() };
+            let (client, server) = if sample.to_server {
+                (&sample.source, &sample.target)
+            } else {
+                (&sample.target, &sample.source)
+            };
+            let (Some(client), Some(server)) = (client, server) else {
+                continue;
+            };
+            let from = EdgeKey {
+                caller: fold_outside(client),
+                callee: server.clone(),
+                port: 0,
+            };
+            let to = EdgeKey {
+                port: u16::MAX,
+                ..from.clone()
+            };
             for (key, _) in self.edges.range(from..=to) {
                 ticks.entry(key.clone()).or_default().dropped += sample.count;
             }
@@ -249,7 +307,15 @@ fn add_parallel(known: &mut EdgeFlow, other: &EdgeFlow) {
     use crate::signal::Accumulate as _;
     let gauges = |flow: &Option<crate::signal::Flow>| {
         flow.as_ref().map(|flow| {
-            (flow.open, flow.opening_age_ns, flow.unread_connections, flow.unread_age_ns, flow.accept_backlog, flow.outstanding, flow.outstanding_age_ns)
+            (
+                flow.open,
+                flow.opening_age_ns,
+                flow.unread_connections,
+                flow.unread_age_ns,
+                flow.accept_backlog,
+                flow.outstanding,
+                flow.outstanding_age_ns,
+            )
         })
     };
     let before = (gauges(&known.client), gauges(&known.server));
@@ -259,7 +325,9 @@ fn add_parallel(known: &mut EdgeFlow, other: &EdgeFlow) {
         (&mut known.client, before.0, other_gauges.0),
         (&mut known.server, before.1, other_gauges.1),
     ] {
-        let (Some(flow), Some(before)) = (flow.as_mut(), before) else { continue };
+        let (Some(flow), Some(before)) = (flow.as_mut(), before) else {
+            continue;
+        };
         let other = other.unwrap_or_default();
         flow.open = before.0 + other.0;
         flow.opening_age_ns = before.1.max(other.1);

@@ -31,7 +31,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { repeat_ns: 1_000_000_000, quiet_seconds: 3.0 }
+        Self {
+            repeat_ns: 1_000_000_000,
+            quiet_seconds: 3.0,
+        }
     }
 }
 
@@ -87,7 +90,12 @@ impl Pipeline {
     pub fn step(&mut self, frame: &Frame) -> Option<Diagnosis> {
         let seconds = self.absorb(frame);
         let scene = Scene::of(&self.memory);
-        let candidates = judge(&mut self.beliefs, &scene, seconds, self.seen_seconds < self.config.quiet_seconds);
+        let candidates = judge(
+            &mut self.beliefs,
+            &scene,
+            seconds,
+            self.seen_seconds < self.config.quiet_seconds,
+        );
         self.state(NAME, frame.at_ns, candidates)
     }
 
@@ -100,7 +108,9 @@ impl Pipeline {
         for rival in &mut self.rivals {
             said.push((rival.name(), rival.judge(&scene)));
         }
-        said.into_iter().filter_map(|(name, candidates)| self.state(name, frame.at_ns, candidates)).collect()
+        said.into_iter()
+            .filter_map(|(name, candidates)| self.state(name, frame.at_ns, candidates))
+            .collect()
     }
 
     /// Edges that found no room in memory.
@@ -120,19 +130,35 @@ impl Pipeline {
         }
         let calm = self.calm_seconds >= RESUME_SECONDS;
         self.frozen_seconds = if calm { 0.0 } else { self.frozen_seconds + seconds };
-        let learn = if calm || self.frozen_seconds > FREEZE_SECONDS_MAX { Learn::Yes } else { Learn::No };
+        let learn = if calm || self.frozen_seconds > FREEZE_SECONDS_MAX {
+            Learn::Yes
+        } else {
+            Learn::No
+        };
         self.memory.absorb(frame, learn);
         seconds
     }
 
-    fn state(&mut self, detector: &'static str, at_ns: MonotonicNanos, candidates: Vec<Candidate>) -> Option<Diagnosis> {
+    fn state(
+        &mut self,
+        detector: &'static str,
+        at_ns: MonotonicNanos,
+        candidates: Vec<Candidate>,
+    ) -> Option<Diagnosis> {
         let spoken = self.spoken.entry(detector).or_default();
         let due = !candidates.is_empty() && at_ns.saturating_sub(spoken.at_ns) >= self.config.repeat_ns;
         if !due && !differs(&spoken.candidates, &candidates) {
             return None;
         }
-        *spoken = Spoken { at_ns, candidates: candidates.clone() };
-        Some(Diagnosis { at_ns, detector: detector.to_owned(), candidates })
+        *spoken = Spoken {
+            at_ns,
+            candidates: candidates.clone(),
+        };
+        Some(Diagnosis {
+            at_ns,
+            detector: detector.to_owned(),
+            candidates,
+        })
     }
 }
 
@@ -151,10 +177,19 @@ fn judge(beliefs: &mut Beliefs, scene: &Scene<'_>, seconds: f64, quiet: bool) ->
 /// Users suffer, and no rule says why: that much can be said. The blame goes where the trouble is deepest.
 fn unexplained(scene: &Scene<'_>) -> Option<Finding> {
     let suffering = |service: usize| scene.pods_of(service).any(|pod| evidence::app::suffers(scene, pod));
-    let entrance = scene.topology.entrances().iter().copied().find(|&service| suffering(service))?;
+    let entrance = scene
+        .topology
+        .entrances()
+        .iter()
+        .copied()
+        .find(|&service| suffering(service))?;
     let mut deepest = entrance;
     for _ in 0..scene.services.len() {
-        match scene.topology.callees(deepest).find(|&callee| callee != deepest && suffering(callee)) {
+        match scene
+            .topology
+            .callees(deepest)
+            .find(|&callee| callee != deepest && suffering(callee))
+        {
             Some(callee) => deepest = callee,
             None => break,
         }
@@ -162,7 +197,10 @@ fn unexplained(scene: &Scene<'_>) -> Option<Finding> {
     Some(Finding {
         mechanism: Mechanism::Unknown,
         place: crate::commonality::Place::Service(deepest),
-        pods: scene.pods_of(deepest).filter(|&pod| evidence::app::suffers(scene, pod)).collect(),
+        pods: scene
+            .pods_of(deepest)
+            .filter(|&pod| evidence::app::suffers(scene, pod))
+            .collect(),
         strength: UNKNOWN_STRENGTH,
         certainty: Certainty::Inferred,
         since_ns: scene.now_ns,

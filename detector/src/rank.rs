@@ -70,7 +70,10 @@ impl Beliefs {
     pub fn update(&mut self, scene: &Scene<'_>, findings: &[Finding], seconds: f64) {
         let mut found: BTreeMap<(Entity, Mechanism), Vec<&Finding>> = BTreeMap::new();
         for finding in findings {
-            found.entry((entity(scene, finding.place), finding.mechanism)).or_default().push(finding);
+            found
+                .entry((entity(scene, finding.place), finding.mechanism))
+                .or_default()
+                .push(finding);
         }
         for (key, findings) in &found {
             let belief = self.beliefs.entry(key.clone()).or_insert_with(|| Belief {
@@ -81,11 +84,18 @@ impl Beliefs {
                 evidence: Vec::new(),
                 alerted: false,
             });
-            let certainty = findings.iter().map(|finding| finding.certainty).max().unwrap_or(Certainty::Inferred);
+            let certainty = findings
+                .iter()
+                .map(|finding| finding.certainty)
+                .max()
+                .unwrap_or(Certainty::Inferred);
             let services = services_at(scene, findings[0].place, belief);
             let doubtful = certainty < Certainty::Stated
                 && key.1 != Mechanism::LoadSurge
-                && services.iter().all(|&service| self.aftermath.contains_key(&(certainty, scene.services[service].clone())));
+                && services.iter().all(|&service| {
+                    self.aftermath
+                        .contains_key(&(certainty, scene.services[service].clone()))
+                });
             belief.strengthen(scene, findings, seconds, if doubtful { AFTERMATH_FACTOR } else { 1.0 });
         }
         self.note_aftermath(scene);
@@ -100,10 +110,15 @@ impl Beliefs {
     fn note_aftermath(&mut self, scene: &Scene<'_>) {
         self.aftermath.retain(|_, until_ns| scene.now_ns < *until_ns);
         for ((entity, _), belief) in &self.beliefs {
-            let Some(place) = place(scene, entity).filter(|_| belief.alerted) else { continue };
+            let Some(place) = place(scene, entity).filter(|_| belief.alerted) else {
+                continue;
+            };
             for service in services_at(scene, place, belief) {
                 let mut note = |certainty: Certainty, service: ServiceIx| {
-                    self.aftermath.insert((certainty, scene.services[service].clone()), scene.now_ns + AFTERMATH_NS);
+                    self.aftermath.insert(
+                        (certainty, scene.services[service].clone()),
+                        scene.now_ns + AFTERMATH_NS,
+                    );
                 };
                 if belief.certainty == Certainty::Stated {
                     note(Certainty::Measured, service);
@@ -131,7 +146,16 @@ impl Beliefs {
             .filter_map(|(key, belief)| {
                 let place = place(scene, &key.0)?;
                 let services = services_at(scene, place, belief);
-                Some((Suspect { mechanism: key.1, place, services, certainty: belief.certainty }, key, belief))
+                Some((
+                    Suspect {
+                        mechanism: key.1,
+                        place,
+                        services,
+                        certainty: belief.certainty,
+                    },
+                    key,
+                    belief,
+                ))
             })
             .collect();
         order.sort_by(|a, b| b.0.certainty.cmp(&a.0.certainty).then(b.2.level.total_cmp(&a.2.level)));
@@ -151,7 +175,10 @@ impl Beliefs {
         }
         scored.sort_by(|a, b| b.1.cmp(&a.1).then(b.0.total_cmp(&a.0)));
         scored.truncate(CANDIDATES_MAX);
-        scored.into_iter().map(|(score, _, suspect, key, belief)| candidate(scene, score, &suspect, key, belief)).collect()
+        scored
+            .into_iter()
+            .map(|(score, _, suspect, key, belief)| candidate(scene, score, &suspect, key, belief))
+            .collect()
     }
 }
 
@@ -159,12 +186,26 @@ impl Belief {
     fn strengthen(&mut self, scene: &Scene<'_>, findings: &[&Finding], seconds: f64, trust: f64) {
         let doubt: f64 = findings.iter().map(|finding| 1.0 - finding.strength).product();
         let strength = (1.0 - doubt) * trust;
-        let certainty = findings.iter().map(|finding| finding.certainty).max().unwrap_or(Certainty::Inferred);
+        let certainty = findings
+            .iter()
+            .map(|finding| finding.certainty)
+            .max()
+            .unwrap_or(Certainty::Inferred);
         let step = 1.0 - (-seconds / growth_seconds(certainty)).exp();
         self.level += (strength - self.level) * step;
-        self.certainty = if self.level < FORGET_LEVEL { certainty } else { self.certainty.max(certainty) };
-        self.since_ns = findings.iter().map(|finding| finding.since_ns).fold(self.since_ns, MonotonicNanos::min);
-        self.evidence = findings.iter().flat_map(|finding| finding.evidence.iter().cloned()).collect();
+        self.certainty = if self.level < FORGET_LEVEL {
+            certainty
+        } else {
+            self.certainty.max(certainty)
+        };
+        self.since_ns = findings
+            .iter()
+            .map(|finding| finding.since_ns)
+            .fold(self.since_ns, MonotonicNanos::min);
+        self.evidence = findings
+            .iter()
+            .flat_map(|finding| finding.evidence.iter().cloned())
+            .collect();
         for level in self.pods.values_mut() {
             *level *= (-seconds / FADE_SECONDS).exp();
         }
@@ -177,7 +218,11 @@ impl Belief {
 
     fn affected_pods(&self) -> Vec<PodName> {
         let most = self.pods.values().copied().fold(0.0, f64::max);
-        self.pods.iter().filter(|&(_, &level)| level >= POD_SHARE_MIN * most).map(|(pod, _)| pod.clone()).collect()
+        self.pods
+            .iter()
+            .filter(|&(_, &level)| level >= POD_SHARE_MIN * most)
+            .map(|(pod, _)| pod.clone())
+            .collect()
     }
 }
 
@@ -194,7 +239,13 @@ fn still_silent(scene: &Scene<'_>, belief: &Belief) -> bool {
     due.peek().is_some() && due.all(|edge| edge.answers() == 0)
 }
 
-fn candidate(scene: &Scene<'_>, score: f64, suspect: &Suspect, key: &(Entity, Mechanism), belief: &Belief) -> Candidate {
+fn candidate(
+    scene: &Scene<'_>,
+    score: f64,
+    suspect: &Suspect,
+    key: &(Entity, Mechanism),
+    belief: &Belief,
+) -> Candidate {
     let pods = belief.affected_pods();
     let mut nodes: Vec<NodeName> = Vec::new();
     for pod in scene.pods.iter().filter(|pod| pods.contains(pod.name)) {
@@ -202,7 +253,11 @@ fn candidate(scene: &Scene<'_>, score: f64, suspect: &Suspect, key: &(Entity, Me
     }
     nodes.sort();
     nodes.dedup();
-    let path = suspect.services.first().map(|&service| scene.topology.path_to_entrance(service)).unwrap_or_default();
+    let path = suspect
+        .services
+        .first()
+        .map(|&service| scene.topology.path_to_entrance(service))
+        .unwrap_or_default();
     Candidate {
         entity: key.0.clone(),
         mechanism: key.1,
@@ -211,7 +266,10 @@ fn candidate(scene: &Scene<'_>, score: f64, suspect: &Suspect, key: &(Entity, Me
         pods,
         nodes,
         evidence: belief.evidence.clone(),
-        path: path.into_iter().map(|service| scene.services[service].clone()).collect(),
+        path: path
+            .into_iter()
+            .map(|service| scene.services[service].clone())
+            .collect(),
     }
 }
 
@@ -220,8 +278,12 @@ fn services_at(scene: &Scene<'_>, place: Place, belief: &Belief) -> Vec<ServiceI
         Place::Service(service) => vec![service],
         Place::Edge(_, callee) => vec![callee],
         Place::Node(_) => {
-            let mut services: Vec<ServiceIx> =
-                scene.pods.iter().filter(|pod| belief.pods.contains_key(pod.name)).map(|pod| pod.service).collect();
+            let mut services: Vec<ServiceIx> = scene
+                .pods
+                .iter()
+                .filter(|pod| belief.pods.contains_key(pod.name))
+                .map(|pod| pod.service)
+                .collect();
             services.sort_unstable();
             services.dedup();
             services
@@ -231,11 +293,16 @@ fn services_at(scene: &Scene<'_>, place: Place, belief: &Belief) -> Vec<ServiceI
 
 fn entity(scene: &Scene<'_>, place: Place) -> Entity {
     match place {
-        Place::Service(service) => Entity::Service { name: scene.services[service].clone() },
-        Place::Node(node) => Entity::Node { name: scene.nodes[node].name.clone() },
-        Place::Edge(caller, callee) => {
-            Entity::Edge { caller: scene.services[caller].clone(), callee: scene.services[callee].clone() }
-        }
+        Place::Service(service) => Entity::Service {
+            name: scene.services[service].clone(),
+        },
+        Place::Node(node) => Entity::Node {
+            name: scene.nodes[node].name.clone(),
+        },
+        Place::Edge(caller, callee) => Entity::Edge {
+            caller: scene.services[caller].clone(),
+            callee: scene.services[callee].clone(),
+        },
     }
 }
 
@@ -244,7 +311,11 @@ fn place(scene: &Scene<'_>, entity: &Entity) -> Option<Place> {
     let service = |name: &ServiceName| scene.services.binary_search(name).ok();
     match entity {
         Entity::Service { name } => service(name).map(Place::Service),
-        Entity::Pod { name } => scene.pods.iter().find(|pod| pod.name == name).map(|pod| Place::Service(pod.service)),
+        Entity::Pod { name } => scene
+            .pods
+            .iter()
+            .find(|pod| pod.name == name)
+            .map(|pod| Place::Service(pod.service)),
         Entity::Node { name } => scene.nodes.iter().position(|node| node.name == name).map(Place::Node),
         Entity::Edge { caller, callee } => Some(Place::Edge(service(caller)?, service(callee)?)),
     }

@@ -21,7 +21,11 @@ impl Slowness {
     /// Growth that is the pod's own.
     #[must_use]
     pub fn residual_ms(&self) -> f64 {
-        if self.calls_fail { 0.0 } else { (self.now_ms - self.usual_ms - self.explained_ms).max(0.0) }
+        if self.calls_fail {
+            0.0
+        } else {
+            (self.now_ms - self.usual_ms - self.explained_ms).max(0.0)
+        }
     }
 }
 
@@ -36,10 +40,17 @@ pub fn slowness(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
     let mut weight = 0.0;
     for &edge in &view.inbound {
         let edge = &scene.edges[edge];
-        let (Some(now), true) = (edge.now.value.at_server().and_then(|flow| flow.latency_ms()), edge.norm.learned()) else {
+        let (Some(now), true) = (
+            edge.now.value.at_server().and_then(|flow| flow.latency_ms()),
+            edge.norm.learned(),
+        ) else {
             continue;
         };
-        let usual = if edge.norm.server_ms.count > 0 { edge.norm.server_ms } else { edge.norm.client_ms };
+        let usual = if edge.norm.server_ms.count > 0 {
+            edge.norm.server_ms
+        } else {
+            edge.norm.client_ms
+        };
         let share = f64::from(edge.now.value.at_server().map_or(0, |flow| flow.responses));
         sum.now_ms += share * now;
         sum.usual_ms += share * usual.median;
@@ -63,7 +74,9 @@ pub fn slowness(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
 /// Calls on `edge` fail more than they usually do.
 #[must_use]
 pub fn failing(edge: &EdgeView<'_>) -> bool {
-    let Some(flow) = edge.now.value.best() else { return false };
+    let Some(flow) = edge.now.value.best() else {
+        return false;
+    };
     let failed = f64::from(flow.failed_connects() + flow.broken + flow.errors);
     let usual = (edge.norm.failure_rate + edge.norm.error_ratio * edge.norm.response_rate) * edge.now.seconds;
     failed - usual >= FAILING_SHARE * f64::from(flow.responses.max(10))

@@ -99,7 +99,10 @@ mod tests {
         topology.add_call(1, 2, 1.0);
         assert_eq!(topology.path_to_entrance(2), vec![2, 0]);
         assert_eq!(topology.path_to_entrance(1), vec![1, 0]);
-        assert_eq!(topology.callers_of_all_depths(2).into_iter().collect::<Vec<_>>(), vec![0, 1]);
+        assert_eq!(
+            topology.callers_of_all_depths(2).into_iter().collect::<Vec<_>>(),
+            vec![0, 1]
+        );
         assert_eq!(topology.callees(0).count(), 2);
     }
 }

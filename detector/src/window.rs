@@ -157,8 +157,6 @@ pub struct EdgeNorm {
     pub errors_per_open: f64,
     /// Share of lookups that miss.
     pub miss_ratio: Norm,
-    /// Bytes of both directions per second.
-    pub byte_rate: Norm,
 }
 
 /// Requests per second below which a cell is idle: less says nothing of a rate.
@@ -169,12 +167,17 @@ impl EdgeNorm {
     #[must_use]
     pub fn of(track: &Track<EdgeFlow>) -> Self {
         let rate = |cell: &Timed<EdgeFlow>| {
-            cell.value.best().map_or(0.0, |flow| f64::from(flow.requests) / cell.seconds)
+            cell.value
+                .best()
+                .map_or(0.0, |flow| f64::from(flow.requests) / cell.seconds)
         };
         let busy: Vec<&Timed<EdgeFlow>> = track.cells().filter(|cell| rate(cell) >= BUSY_RATE).collect();
         let seconds: f64 = busy.iter().map(|cell| cell.seconds).sum();
-        let norm = |value: &dyn Fn(&EdgeFlow) -> Option<f64>| Norm::of(busy.iter().filter_map(|cell| value(&cell.value)).collect());
-        let total = |value: &dyn Fn(&EdgeFlow) -> u32| busy.iter().map(|cell| f64::from(value(&cell.value))).sum::<f64>();
+        let norm = |value: &dyn Fn(&EdgeFlow) -> Option<f64>| {
+            Norm::of(busy.iter().filter_map(|cell| value(&cell.value)).collect())
+        };
+        let total =
+            |value: &dyn Fn(&EdgeFlow) -> u32| busy.iter().map(|cell| f64::from(value(&cell.value))).sum::<f64>();
         let per_second = |count: f64| if seconds > 0.0 { count / seconds } else { 0.0 };
         let responses = total(&|edge| edge.at_server().map_or(0, |flow| flow.responses));
         let errors = total(&|edge| edge.at_server().map_or(0, |flow| flow.errors));
@@ -194,7 +197,6 @@ impl EdgeNorm {
             error_ratio: if responses > 0.0 { errors / responses } else { 0.0 },
             errors_per_open: if opened > 0.0 { errors / opened } else { 0.0 },
             miss_ratio: norm(&miss_ratio),
-            byte_rate: Norm::of(busy.iter().map(|cell| bytes(&cell.value) / cell.seconds).collect()),
         }
     }
 
@@ -203,12 +205,6 @@ impl EdgeNorm {
     pub fn learned(&self) -> bool {
         self.busy_cells >= CELLS_MIN
     }
-}
-
-/// Bytes of both directions.
-#[must_use]
-pub fn bytes(edge: &EdgeFlow) -> f64 {
-    edge.best().map_or(0.0, |flow| (flow.bytes_sent + flow.bytes_received) as f64)
 }
 
 /// Share of lookups that missed, of at least [`LOOKUPS_MIN`].
@@ -245,7 +241,9 @@ impl UsageNorm {
     /// What the cells of `track` have in common.
     #[must_use]
     pub fn of(track: &Track<Usage>) -> Self {
-        let norm = |value: &dyn Fn(&Usage) -> f64| Norm::of(track.cells().map(|cell| value(&cell.value) / cell.seconds).collect());
+        let norm = |value: &dyn Fn(&Usage) -> f64| {
+            Norm::of(track.cells().map(|cell| value(&cell.value) / cell.seconds).collect())
+        };
         Self {
             cell_count: track.cells().count(),
             cores: norm(&|usage| usage.cpu_ns as f64 / 1e9),
@@ -253,7 +251,10 @@ impl UsageNorm {
             wait: norm(&|usage| usage.wait_ns as f64 / 1e9),
             memory_pressure: norm(&|usage| usage.memory_pressure_us as f64 / 1e6),
             io_pressure: norm(&|usage| usage.io_pressure_us as f64 / 1e6),
-            cpu_limit_millicores: track.cells().next_back().and_then(|cell| cell.value.cpu_limit_millicores),
+            cpu_limit_millicores: track
+                .cells()
+                .next_back()
+                .and_then(|cell| cell.value.cpu_limit_millicores),
         }
     }
 }
@@ -279,8 +280,13 @@ impl EntryNorm {
         let rate = |cell: &Timed<Entries>| f64::from(cell.value.requests) / cell.seconds;
         let norm = Norm::of(track.cells().map(rate).filter(|&rate| rate >= BUSY_RATE).collect());
         let last: Vec<f64> = track.cells().rev().take(CELLS_MIN).map(rate).collect();
-        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| (low.min(rate), high.max(rate)));
+        let (low, high) = last.iter().fold((f64::MAX, 0.0_f64), |(low, high), &rate| {
+            (low.min(rate), high.max(rate))
+        });
         let chance = STEADY_RATIO * norm.median + STEADY_SIGMAS * norm.median.sqrt();
-        Self { rate: norm, steady: last.len() == CELLS_MIN && high - low <= chance }
+        Self {
+            rate: norm,
+            steady: last.len() == CELLS_MIN && high - low <= chance,
+        }
     }
 }

@@ -12,11 +12,22 @@ fn the_detector_cannot_reach_the_harness() {
         .other_options(["--offline".to_owned()])
         .exec()
         .expect("the workspace's metadata can be read");
-    let names: BTreeMap<&PackageId, &str> = metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
+    let names: BTreeMap<&PackageId, &str> = metadata
+        .packages
+        .iter()
+        .map(|package| (&package.id, package.name.as_str()))
+        .collect();
     let resolve = metadata.resolve.as_ref().expect("dependencies are resolved");
-    let dependencies: BTreeMap<&PackageId, &[PackageId]> =
-        resolve.nodes.iter().map(|node| (&node.id, node.dependencies.as_slice())).collect();
-    let detector = names.iter().find(|(_, name)| **name == "gauntlet-detector").expect("the detector is a member").0;
+    let dependencies: BTreeMap<&PackageId, &[PackageId]> = resolve
+        .nodes
+        .iter()
+        .map(|node| (&node.id, node.dependencies.as_slice()))
+        .collect();
+    let detector = names
+        .iter()
+        .find(|(_, name)| **name == "gauntlet-detector")
+        .expect("the detector is a member")
+        .0;
     let mut reached = BTreeSet::new();
     let mut queue = VecDeque::from([*detector]);
     while let Some(package) = queue.pop_front() {
@@ -24,6 +35,13 @@ fn the_detector_cannot_reach_the_harness() {
             queue.extend(dependencies[package]);
         }
     }
-    let ours: BTreeSet<&str> = reached.iter().map(|package| names[*package]).filter(|name| name.starts_with("gauntlet")).collect();
-    assert_eq!(ours, BTreeSet::from(["gauntlet-abi", "gauntlet-detector", "gauntlet-probes"]));
+    let ours: BTreeSet<&str> = reached
+        .iter()
+        .map(|package| names[*package])
+        .filter(|name| name.starts_with("gauntlet"))
+        .collect();
+    assert_eq!(
+        ours,
+        BTreeSet::from(["gauntlet-abi", "gauntlet-detector", "gauntlet-probes"])
+    );
 }

@@ -36,7 +36,11 @@ fn story(app: &str, fault: &str, seed: u64) -> String {
         for _ in 0..sim::TICKS {
             let frame = sim.next_frame();
             let since_onset = (frame.at_ns as f64 - 1e12) / 1e9 - BASELINE_SECONDS as f64;
-            for diagnosis in pipeline.step_with_rivals(&frame).iter().filter(|diagnosis| diagnosis.detector == NAME) {
+            for diagnosis in pipeline
+                .step_with_rivals(&frame)
+                .iter()
+                .filter(|diagnosis| diagnosis.detector == NAME)
+            {
                 let said = first(diagnosis);
                 if said != last {
                     lines.push(format!("+{since_onset:.1} s {said}"));
@@ -52,10 +56,18 @@ fn story(app: &str, fault: &str, seed: u64) -> String {
 }
 
 fn first(diagnosis: &Diagnosis) -> String {
-    let Some(candidate) = diagnosis.candidates.first() else { return "silence".to_owned() };
+    let Some(candidate) = diagnosis.candidates.first() else {
+        return "silence".to_owned();
+    };
     let pods: Vec<&str> = candidate.pods.iter().map(|pod| pod.as_str()).collect();
     let path: Vec<&str> = candidate.path.iter().map(|service| service.as_str()).collect();
-    format!("{} {} [{}] via {}", candidate.entity, candidate.mechanism, pods.join(" "), path.join(" → "))
+    format!(
+        "{} {} [{}] via {}",
+        candidate.entity,
+        candidate.mechanism,
+        pods.join(" "),
+        path.join(" → ")
+    )
 }
 
 fn check(app: &str, fault: &str, expected: Expect) {
@@ -64,234 +76,350 @@ fn check(app: &str, fault: &str, expected: Expect) {
 
 #[test]
 fn a_filter_at_two_of_three_cache_pods() {
-    check(SHOP, "filter cache-0+cache-1", expect![[r#"
+    check(
+        SHOP,
+        "filter cache-0+cache-1",
+        expect![[r#"
         +0.6 s cache network.filter [cache-0 cache-1] via cache → web
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_at_all_cache_pods() {
-    check(SHOP, "filter cache", expect![[r#"
+    check(
+        SHOP,
+        "filter cache",
+        expect![[r#"
         +0.6 s cache network.filter [cache-0 cache-1 cache-2] via cache → web
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_that_rejects() {
-    check(SHOP, "reject cache-2", expect![[r#"
+    check(
+        SHOP,
+        "reject cache-2",
+        expect![[r#"
         +1.0 s cache network.filter [cache-2] via cache → web
         +16.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_that_leaves_no_record() {
-    check(SHOP, "silent cache-0+cache-2", expect![[r#"
+    check(
+        SHOP,
+        "silent cache-0+cache-2",
+        expect![[r#"
         +1.4 s cache network.filter [cache-0 cache-2] via cache → web
         +15.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_before_the_database() {
-    check(CHAIN, "filter store", expect![[r#"
+    check(
+        CHAIN,
+        "filter store",
+        expect![[r#"
         +0.6 s store network.filter [store-0] via store → a
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_filter_in_the_middle_of_a_chain() {
-    check(CHAIN, "filter c", expect![[r#"
+    check(
+        CHAIN,
+        "filter c",
+        expect![[r#"
         +0.6 s c network.filter [c-0] via c → a
         +16.2 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_wrong_port() {
-    check(SHOP, "port cache", expect![[r#"
+    check(
+        SHOP,
+        "port cache",
+        expect![[r#"
         +0.4 s cache network.misroute [cache-2] via cache → web
         +1.0 s cache network.misroute [cache-1 cache-2] via cache → web
         +2.6 s cache network.misroute [cache-0 cache-1 cache-2] via cache → web
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_wrong_port_in_a_chain() {
-    check(CHAIN, "port d", expect![[r#"
+    check(
+        CHAIN,
+        "port d",
+        expect![[r#"
         +0.4 s d network.misroute [d-0] via d → a
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn lossy_cache_pods() {
-    check(SHOP, "loss cache 0.2", expect![[r#"
+    check(
+        SHOP,
+        "loss cache 0.2",
+        expect![[r#"
         +1.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
         +16.8 s cache network.loss [cache-0 cache-1] via cache → web
         +17.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
         +18.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_lossy_web_pod() {
-    check(SHOP, "loss web-0 0.15", expect![[r#"
+    check(
+        SHOP,
+        "loss web-0 0.15",
+        expect![[r#"
         +1.8 s web network.loss [web-0] via web
         +18.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn slow_links_to_the_cache() {
-    check(SHOP, "delay cache 30", expect![[r#"
+    check(
+        SHOP,
+        "delay cache 30",
+        expect![[r#"
         +1.2 s cache network.delay [cache-0 cache-1 cache-2] via cache → web
         +16.2 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn slow_links_to_one_web_pod() {
-    check(SHOP, "delay web-1 30", expect![[r#"
+    check(
+        SHOP,
+        "delay web-1 30",
+        expect![[r#"
         +1.2 s web network.delay [web-1] via web
         +16.4 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_slow_link_in_a_chain() {
-    check(CHAIN, "delay c 30", expect![[r#"
+    check(
+        CHAIN,
+        "delay c 30",
+        expect![[r#"
         +1.2 s c network.delay [c-0] via c → a
         +16.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn killed_again_and_again() {
-    check(SHOP, "kill cache-1 4", expect![[r#"
+    check(
+        SHOP,
+        "kill cache-1 4",
+        expect![[r#"
         +0.2 s cache process.crash [cache-1] via cache → web
         +18.6 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn killed_in_a_fan_out() {
-    check(FANOUT, "kill users 3", expect![[r#"
+    check(
+        FANOUT,
+        "kill users 3",
+        expect![[r#"
         +0.2 s users process.crash [users-0] via users → front
         +17.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn stopped() {
-    check(SHOP, "pause cache-0", expect![[r#"
+    check(
+        SHOP,
+        "pause cache-0",
+        expect![[r#"
         +1.0 s cache process.hang [cache-0] via cache → web
         +15.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_stopped_database() {
-    check(SHOP, "pause db", expect![[r#"
+    check(
+        SHOP,
+        "pause db",
+        expect![[r#"
         +1.4 s db process.hang [db-0] via db → web
         +15.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_flushed_cache() {
-    check(SHOP, "flush cache", expect![[r#"
+    check(
+        SHOP,
+        "flush cache",
+        expect![[r#"
         +1.0 s cache cache.cold [cache-0 cache-1 cache-2] via cache → web
         +16.0 s cache cache.cold [cache-1 cache-2] via cache → web
         +19.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn one_flushed_cache_of_two() {
-    check(FANOUT, "flush price-1", expect![[r#"
+    check(
+        FANOUT,
+        "flush price-1",
+        expect![[r#"
         +1.0 s price cache.cold [price-1] via price → front
         +16.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_database_with_little_cpu() {
-    check(CHAIN, "cpu store 8", expect![[r#"
+    check(
+        CHAIN,
+        "cpu store 8",
+        expect![[r#"
         +0.8 s store resource.cpu [store-0] via store → a
         +16.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_web_tier_with_little_cpu() {
-    check(SHOP, "cpu web 12", expect![[r#"
+    check(
+        SHOP,
+        "cpu web 12",
+        expect![[r#"
         +0.8 s web resource.cpu [web-0 web-1] via web
         +16.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_slow_service_in_a_chain() {
-    check(CHAIN, "slow d 30", expect![[r#"
+    check(
+        CHAIN,
+        "slow d 30",
+        expect![[r#"
         +2.4 s d app.slow [d-0] via d → a
         +15.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_locked_database() {
-    check(CHAIN, "slow store 8", expect![[r#"
+    check(
+        CHAIN,
+        "slow store 8",
+        expect![[r#"
         +2.4 s store db.lock [store-0] via store → a
         +15.8 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_failing_service() {
-    check(FANOUT, "error stock 0.5", expect![[r#"
+    check(
+        FANOUT,
+        "error stock 0.5",
+        expect![[r#"
         +1.8 s stock app.error [stock-0 stock-1] via stock → front
         +17.2 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_surge() {
-    check(SHOP, "surge 3", expect![[r#"
+    check(
+        SHOP,
+        "surge 3",
+        expect![[r#"
         +1.0 s web load.surge [web-0 web-1] via web
         +17.2 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_surge_into_a_chain() {
-    check(CHAIN, "surge 2.5", expect![[r#"
+    check(
+        CHAIN,
+        "surge 2.5",
+        expect![[r#"
         +1.2 s a load.surge [a-0] via a
         +17.0 s silence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn nothing() {
-    check(SHOP, "none", expect![[r#"
+    check(
+        SHOP,
+        "none",
+        expect![[r#"
         nothing said
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn nothing_in_a_chain() {
-    check(CHAIN, "none", expect![[r#"
+    check(
+        CHAIN,
+        "none",
+        expect![[r#"
         nothing said
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn nothing_in_a_fan_out() {
-    check(FANOUT, "none", expect![[r#"
+    check(
+        FANOUT,
+        "none",
+        expect![[r#"
         nothing said
-    "#]]);
+    "#]],
+    );
 }

@@ -21,7 +21,13 @@ impl Renaming {
     fn of(names: impl Iterator<Item = String>, prefix: &str) -> Self {
         let names: Vec<String> = names.collect();
         let count = names.len();
-        Self(names.into_iter().enumerate().map(|(index, name)| (name, format!("{prefix}{:03}", count - index))).collect())
+        Self(
+            names
+                .into_iter()
+                .enumerate()
+                .map(|(index, name)| (name, format!("{prefix}{:03}", count - index)))
+                .collect(),
+        )
     }
 
     fn get(&self, name: &str) -> String {
@@ -37,10 +43,32 @@ struct Renamer {
 
 impl Renamer {
     fn of(inventory: &[InventoryLine]) -> Self {
-        let pods = inventory.iter().filter_map(|line| if let InventoryLine::Pod(pod) = line { Some(pod.name.to_string()) } else { None });
-        let nodes = inventory.iter().filter_map(|line| if let InventoryLine::Node(node) = line { Some(node.name.to_string()) } else { None });
-        let services = inventory.iter().filter_map(|line| if let InventoryLine::Service(service) = line { Some(service.name.clone()) } else { None });
-        Self { pods: Renaming::of(pods, "p"), nodes: Renaming::of(nodes, "n"), services: Renaming::of(services, "z") }
+        let pods = inventory.iter().filter_map(|line| {
+            if let InventoryLine::Pod(pod) = line {
+                Some(pod.name.to_string())
+            } else {
+                None
+            }
+        });
+        let nodes = inventory.iter().filter_map(|line| {
+            if let InventoryLine::Node(node) = line {
+                Some(node.name.to_string())
+            } else {
+                None
+            }
+        });
+        let services = inventory.iter().filter_map(|line| {
+            if let InventoryLine::Service(service) = line {
+                Some(service.name.clone())
+            } else {
+                None
+            }
+        });
+        Self {
+            pods: Renaming::of(pods, "p"),
+            nodes: Renaming::of(nodes, "n"),
+            services: Renaming::of(services, "z"),
+        }
     }
 
     fn pod(&self, name: &PodName) -> PodName {
@@ -99,9 +127,18 @@ impl Renamer {
             (reset.at, reset.port) = (self.peer(&reset.at), port_of(reset.port));
             reset.peer = reset.peer.as_ref().map(|peer| self.peer(peer));
         }
-        frame.pods.iter_mut().for_each(|sample| sample.pod = self.pod(&sample.pod));
-        frame.nodes.iter_mut().for_each(|sample| sample.node = self.node(&sample.node));
-        frame.events.iter_mut().for_each(|event| event.pod = self.pod(&event.pod));
+        frame
+            .pods
+            .iter_mut()
+            .for_each(|sample| sample.pod = self.pod(&sample.pod));
+        frame
+            .nodes
+            .iter_mut()
+            .for_each(|sample| sample.node = self.node(&sample.node));
+        frame
+            .events
+            .iter_mut()
+            .for_each(|event| event.pod = self.pod(&event.pod));
         frame.edges.reverse();
         frame.pods.reverse();
         frame
@@ -110,7 +147,10 @@ impl Renamer {
     /// What must be the same: everything but the words.
     fn diagnosis(&self, diagnosis: &Diagnosis) -> Diagnosis {
         let mut diagnosis = diagnosis.clone();
-        diagnosis.candidates.iter_mut().for_each(|candidate| self.candidate(candidate));
+        diagnosis
+            .candidates
+            .iter_mut()
+            .for_each(|candidate| self.candidate(candidate));
         diagnosis
     }
 
@@ -152,7 +192,10 @@ fn check(app: &str, fault: &str) {
         let frame = sim.next_frame();
         let said = plain.step(&frame);
         let mut said_renamed = renamed.step(&renamer.frame(&frame));
-        said_renamed.iter_mut().flat_map(|diagnosis| &mut diagnosis.candidates).for_each(|candidate| candidate.evidence.clear());
+        said_renamed
+            .iter_mut()
+            .flat_map(|diagnosis| &mut diagnosis.candidates)
+            .for_each(|candidate| candidate.evidence.clear());
         let expected: Option<Diagnosis> = said.as_ref().map(|diagnosis| renamer.diagnosis(diagnosis));
         assert_eq!(said_renamed, expected, "at tick {tick} of {fault} on {app}");
         statements += usize::from(said.is_some());
@@ -187,10 +230,16 @@ fn a_slow_service_by_any_other_name() {
 
 #[test]
 fn a_surge_by_any_other_name() {
-    check("front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres", "surge 3");
+    check(
+        "front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres",
+        "surge 3",
+    );
 }
 
 #[test]
 fn a_crash_by_any_other_name() {
-    check("front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres", "kill users 3");
+    check(
+        "front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres",
+        "kill users 3",
+    );
 }

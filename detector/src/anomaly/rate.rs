@@ -7,13 +7,21 @@
 /// Chernoff's bound on the Poisson tail: never more surprised than one should be.
 #[must_use]
 pub fn surprise_above(observed: f64, expected: f64) -> f64 {
-    if observed <= expected { 0.0 } else { chernoff(observed, expected) }
+    if observed <= expected {
+        0.0
+    } else {
+        chernoff(observed, expected)
+    }
 }
 
 /// Surprise of counting `observed` or fewer where `expected` were usual, in powers of ten.
 #[must_use]
 pub fn surprise_below(observed: f64, expected: f64) -> f64 {
-    if observed >= expected { 0.0 } else { chernoff(observed, expected) }
+    if observed >= expected {
+        0.0
+    } else {
+        chernoff(observed, expected)
+    }
 }
 
 /// The least expectation that is believed, counts: nothing is impossible.
@@ -21,7 +29,11 @@ const EXPECTED_MIN: f64 = 0.05;
 
 fn chernoff(observed: f64, expected: f64) -> f64 {
     let expected = expected.max(EXPECTED_MIN);
-    let log_term = if observed > 0.0 { observed * (observed / expected).ln() } else { 0.0 };
+    let log_term = if observed > 0.0 {
+        observed * (observed / expected).ln()
+    } else {
+        0.0
+    };
     ((log_term - observed + expected) / std::f64::consts::LN_10).max(0.0)
 }
 

@@ -19,9 +19,15 @@ impl Norm {
     #[must_use]
     pub fn of(values: Vec<f64>) -> Self {
         let count = values.len();
-        let Some(middle) = median(values.clone()) else { return Self::default() };
+        let Some(middle) = median(values.clone()) else {
+            return Self::default();
+        };
         let deviations = values.iter().map(|value| (value - middle).abs()).collect();
-        Self { median: middle, spread: MAD_TO_SIGMA * median(deviations).unwrap_or(0.0), count }
+        Self {
+            median: middle,
+            spread: MAD_TO_SIGMA * median(deviations).unwrap_or(0.0),
+            count,
+        }
     }
 
     /// Robust z of `value`. `floor` is the least spread that is believed, in the value's unit: without it, a signal

@@ -39,7 +39,13 @@ impl Rival for AlertCount {
         order.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.z.total_cmp(&a.1.z)));
         let said = |(count, alert): &(usize, Alert)| {
             let confidence = *count as f64 / alerts.len() as f64;
-            statement(scene, &alerts, alert, confidence, format!("{count} signals beyond three spreads"))
+            statement(
+                scene,
+                &alerts,
+                alert,
+                confidence,
+                format!("{count} signals beyond three spreads"),
+            )
         };
         order.iter().take(5).map(said).collect()
     }

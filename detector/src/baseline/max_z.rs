@@ -38,7 +38,13 @@ impl Rival for MaxZ {
         order.sort_by(|a, b| b.z.total_cmp(&a.z));
         let said = |alert: &Alert| {
             let confidence = alert.z / (alert.z + 10.0);
-            statement(scene, &alerts, alert, confidence, format!("a signal {:.1} spreads from its median", alert.z))
+            statement(
+                scene,
+                &alerts,
+                alert,
+                confidence,
+                format!("a signal {:.1} spreads from its median", alert.z),
+            )
         };
         order.iter().take(5).map(said).collect()
     }

@@ -36,7 +36,9 @@ const WORKING_RATIO_MIN: f64 = 1.5;
 pub fn slowdown(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
     let slowness = slowness(scene, pod)?;
     let growth_ms = slowness.now_ms - slowness.usual_ms;
-    let floor_ms = SLOW_FLOOR_MS.max((SLOW_RATIO_MIN - 1.0) * slowness.usual_ms).max(SLOW_SPREADS * slowness.spread_ms);
+    let floor_ms = SLOW_FLOOR_MS
+        .max((SLOW_RATIO_MIN - 1.0) * slowness.usual_ms)
+        .max(SLOW_SPREADS * slowness.spread_ms);
     (growth_ms >= floor_ms && held(scene, pod, slowness).is_some()).then_some(slowness)
 }
 
@@ -90,8 +92,16 @@ fn slow(scene: &Scene<'_>) -> Vec<Finding> {
                 certainty: Certainty::Inferred,
                 since_ns,
                 evidence: vec![
-                    format!("{} takes {:.1} ms to answer, {:.1} ms are usual", names(scene, &pods), worst.now_ms, worst.usual_ms),
-                    format!("its own calls explain {:.1} ms of that; it is asked no more than before", worst.explained_ms),
+                    format!(
+                        "{} takes {:.1} ms to answer, {:.1} ms are usual",
+                        names(scene, &pods),
+                        worst.now_ms,
+                        worst.usual_ms
+                    ),
+                    format!(
+                        "its own calls explain {:.1} ms of that; it is asked no more than before",
+                        worst.explained_ms
+                    ),
                 ],
                 pods,
             });
@@ -108,7 +118,10 @@ fn mechanism(scene: &Scene<'_>, pod: PodIx) -> Mechanism {
     let per_request = view.usage.as_ref().map(|usage| {
         let cores = usage.now.value.cpu_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
         let ratio = |cores: f64, rate: f64| if rate > 0.0 { cores / rate } else { 0.0 };
-        (ratio(cores, view.demand.now), ratio(usage.norm.cores.median, view.demand.usual))
+        (
+            ratio(cores, view.demand.now),
+            ratio(usage.norm.cores.median, view.demand.usual),
+        )
     });
     match per_request {
         Some((now, usual)) if now < WORKING_RATIO_MIN * usual => Mechanism::DbLock,
@@ -122,7 +135,9 @@ fn errors(scene: &Scene<'_>) -> Vec<Finding> {
         let (mut errors, mut responses, mut usual) = (0, 0, 0.0);
         for &edge in &view.inbound {
             let edge = &scene.edges[edge];
-            let Some(flow) = edge.now.value.at_server().filter(|_| edge.norm.learned()) else { continue };
+            let Some(flow) = edge.now.value.at_server().filter(|_| edge.norm.learned()) else {
+                continue;
+            };
             errors += flow.errors;
             responses += flow.responses;
             usual += edge.norm.error_ratio * f64::from(flow.responses);
@@ -130,7 +145,12 @@ fn errors(scene: &Scene<'_>) -> Vec<Finding> {
         let explained = view.outbound.iter().any(|&edge| failing(&scene.edges[edge]));
         let rise = (f64::from(errors) - usual) / f64::from(responses.max(1));
         let redis = scene.protocol(pod) == Some(Protocol::Redis);
-        if errors >= ERRORS_MIN && rise >= ERROR_RISE_MIN && !explained && !redis && view.demand.ratio() <= DEMAND_RATIO_MAX {
+        if errors >= ERRORS_MIN
+            && rise >= ERROR_RISE_MIN
+            && !explained
+            && !redis
+            && view.demand.ratio() <= DEMAND_RATIO_MAX
+        {
             failing_pods.insert(pod, (errors, responses));
         }
     }
@@ -140,12 +160,19 @@ fn errors(scene: &Scene<'_>) -> Vec<Finding> {
         let responses: u32 = pods.iter().map(|pod| failing_pods[pod].1).sum();
         let postgres = pods.iter().all(|&pod| scene.protocol(pod) == Some(Protocol::Postgres));
         findings.push(Finding {
-            mechanism: if postgres && errors * 10 >= responses * 9 { Mechanism::DbConnections } else { Mechanism::AppError },
+            mechanism: if postgres && errors * 10 >= responses * 9 {
+                Mechanism::DbConnections
+            } else {
+                Mechanism::AppError
+            },
             place: Place::Service(service),
             strength: 0.7,
             certainty: Certainty::Inferred,
             since_ns: scene.now_ns.saturating_sub(1_000_000_000),
-            evidence: vec![format!("{errors} of {responses} answers of {} are errors, and its own calls succeed", names(scene, &pods))],
+            evidence: vec![format!(
+                "{errors} of {responses} answers of {} are errors, and its own calls succeed",
+                names(scene, &pods)
+            )],
             pods,
         });
     }
@@ -166,9 +193,14 @@ pub fn suffers(scene: &Scene<'_>, pod: PodIx) -> bool {
         slowness.now_ms >= SUFFERING_RATIO * slowness.usual_ms && slowness.now_ms - slowness.usual_ms >= SUFFERING_MS
     });
     let flows = || {
-        let learned = scene.pods[pod].inbound.iter().filter(|&&edge| scene.edges[edge].norm.learned());
+        let learned = scene.pods[pod]
+            .inbound
+            .iter()
+            .filter(|&&edge| scene.edges[edge].norm.learned());
         learned.filter_map(|&edge| scene.edges[edge].now.value.at_server())
     };
-    let (errors, responses) = flows().fold((0, 0), |(errors, responses), flow| (errors + flow.errors, responses + flow.responses));
+    let (errors, responses) = flows().fold((0, 0), |(errors, responses), flow| {
+        (errors + flow.errors, responses + flow.responses)
+    });
     slow || (errors >= ERRORS_MIN && f64::from(errors) >= SUFFERING_ERRORS * f64::from(responses))
 }

@@ -39,7 +39,10 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     for pod in 0..scene.pods.len() {
         let sum = lookups(scene, pod);
         let total = sum.hits + sum.misses;
-        let restarted = scene.pods[pod].events.iter().any(|event| event.kind != gauntlet_probes::frame::ProcessEventKind::Exec);
+        let restarted = scene.pods[pod]
+            .events
+            .iter()
+            .any(|event| event.kind != gauntlet_probes::frame::ProcessEventKind::Exec);
         if !sum.learned || restarted {
             continue;
         }
@@ -58,7 +61,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         let misses: u32 = pods.iter().map(|pod| cold[pod].misses).sum();
         let full = pods.iter().all(|&pod| full(scene, pod));
         let mut evidence = vec![
-            format!("{misses} of {} lookups at {} found nothing", hits + misses, names(scene, &pods)),
+            format!(
+                "{misses} of {} lookups at {} found nothing",
+                hits + misses,
+                names(scene, &pods)
+            ),
             "the cache is reachable and answers in time".to_owned(),
         ];
         if full {
@@ -67,7 +74,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         let usual = pods.iter().map(|pod| cold[pod].usual_misses).sum::<f64>() / pods.len() as f64;
         let rise = f64::from(misses) / f64::from((hits + misses).max(1)) - usual;
         findings.push(Finding {
-            mechanism: if full { Mechanism::CacheEviction } else { Mechanism::CacheCold },
+            mechanism: if full {
+                Mechanism::CacheEviction
+            } else {
+                Mechanism::CacheCold
+            },
             place: Place::Service(service),
             strength: (0.65 + 0.5 * (rise - MISS_RISE_MIN)).min(0.93),
             certainty: Certainty::Measured,
@@ -83,7 +94,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             place: Place::Service(service),
             strength: 0.85,
             certainty: Certainty::Measured,
-            since_ns: pods.iter().map(|pod| refusing[pod].since_ns).min().unwrap_or(scene.now_ns),
+            since_ns: pods
+                .iter()
+                .map(|pod| refusing[pod].since_ns)
+                .min()
+                .unwrap_or(scene.now_ns),
             evidence: vec![format!("{errors} answers of {} are refusals", names(scene, &pods))],
             pods,
         });
@@ -92,11 +107,16 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
 }
 
 fn lookups(scene: &Scene<'_>, pod: PodIx) -> Lookups {
-    let mut sum = Lookups { since_ns: scene.now_ns, ..Lookups::default() };
+    let mut sum = Lookups {
+        since_ns: scene.now_ns,
+        ..Lookups::default()
+    };
     let mut weight = 0.0;
     for &edge in &scene.pods[pod].inbound {
         let edge = &scene.edges[edge];
-        let Some(flow) = edge.now.value.at_server() else { continue };
+        let Some(flow) = edge.now.value.at_server() else {
+            continue;
+        };
         if flow.protocol != Some(Protocol::Redis) {
             continue;
         }
@@ -133,7 +153,12 @@ fn keeps_refusing(scene: &Scene<'_>, pod: PodIx) -> bool {
             }
         }
     }
-    let latest: Vec<(u32, u32)> = ticks.into_values().filter(|&(_, responses)| responses > 0).rev().take(REFUSING_TICKS).collect();
+    let latest: Vec<(u32, u32)> = ticks
+        .into_values()
+        .filter(|&(_, responses)| responses > 0)
+        .rev()
+        .take(REFUSING_TICKS)
+        .collect();
     latest.len() == REFUSING_TICKS && latest.iter().all(|&(errors, responses)| errors * 2 >= responses)
 }
 

@@ -33,18 +33,36 @@ const STALL_RISE_MIN: f64 = 0.3;
 /// See the module.
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
-    let short: Vec<(PodIx, f64)> = (0..scene.pods.len()).filter_map(|pod| Some((pod, pod_shortage(scene, pod)?))).collect();
+    let short: Vec<(PodIx, f64)> = (0..scene.pods.len())
+        .filter_map(|pod| Some((pod, pod_shortage(scene, pod)?)))
+        .collect();
     let mut findings = Vec::new();
     for (service, pods) in by_service(scene, short.iter().map(|&(pod, _)| pod)) {
-        let strength = short.iter().filter(|(pod, _)| pods.contains(pod)).map(|&(_, strength)| strength).fold(0.0, f64::max);
-        let throttled = pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| usage.now.value.throttled_ratio());
+        let strength = short
+            .iter()
+            .filter(|(pod, _)| pods.contains(pod))
+            .map(|&(_, strength)| strength)
+            .fold(0.0, f64::max);
+        let throttled = pods
+            .iter()
+            .filter_map(|&pod| scene.pods[pod].usage.as_ref())
+            .map(|usage| usage.now.value.throttled_ratio());
         findings.push(Finding {
             mechanism: Mechanism::ResourceCpu,
             place: Place::Service(service),
             strength,
             // Waiting alone may be the machine's; a limit that bites is measured.
-            certainty: if strength < LIMIT_STRENGTH { Certainty::Inferred } else { Certainty::Measured },
-            since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
+            certainty: if strength < LIMIT_STRENGTH {
+                Certainty::Inferred
+            } else {
+                Certainty::Measured
+            },
+            since_ns: pods
+                .iter()
+                .filter_map(|&pod| scene.pods[pod].usage.as_ref())
+                .map(|usage| shortage_began(scene, usage))
+                .min()
+                .unwrap_or(scene.now_ns),
             evidence: vec![
                 format!(
                     "tasks of {} wait for CPU or are throttled ({:.0} % of periods) and it answers more slowly",
@@ -89,7 +107,12 @@ fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
 
 /// Requests reach `pod` and hardly any is answered: what a latency that is never taken cannot show.
 fn starved(scene: &Scene<'_>, pod: PodIx) -> bool {
-    let flows = || scene.pods[pod].inbound.iter().filter_map(|&edge| scene.edges[edge].now.value.server.as_ref());
+    let flows = || {
+        scene.pods[pod]
+            .inbound
+            .iter()
+            .filter_map(|&edge| scene.edges[edge].now.value.server.as_ref())
+    };
     let requests: u32 = flows().map(|flow| flow.requests).sum();
     let responses: u32 = flows().map(|flow| flow.responses).sum();
     requests >= 10 && f64::from(responses) < 0.7 * f64::from(requests)
@@ -111,14 +134,23 @@ fn shortage_began(scene: &Scene<'_>, usage: &UsageView<'_>) -> u64 {
 
 /// The whole machine is short: whoever makes it so, it is none of its nodes in particular.
 fn everybody_waits(scene: &Scene<'_>) -> bool {
-    let nodes: Vec<bool> = scene.nodes.iter().filter_map(|node| node.usage.as_ref().map(waits)).collect();
+    let nodes: Vec<bool> = scene
+        .nodes
+        .iter()
+        .filter_map(|node| node.usage.as_ref().map(waits))
+        .collect();
     nodes.len() > 1 && nodes.iter().filter(|&&waits| waits).count() * 2 > nodes.len()
 }
 
 /// Pods of most other services wait more for each second of CPU than they usually do: the machine is short, not one pod.
 fn others_wait(scene: &Scene<'_>, service: ServiceIx) -> bool {
     let (mut active, mut waiting) = (0, 0);
-    for usage in scene.pods.iter().filter(|pod| pod.service != service).filter_map(|pod| pod.usage.as_ref()) {
+    for usage in scene
+        .pods
+        .iter()
+        .filter(|pod| pod.service != service)
+        .filter_map(|pod| pod.usage.as_ref())
+    {
         let per_cpu = |wait: f64, cores: f64| wait / cores.max(ACTIVE_CORES_MIN);
         let seconds = usage.now.seconds.max(0.001);
         let cores = usage.now.value.cpu_ns as f64 / 1e9 / seconds;
@@ -137,15 +169,28 @@ fn others_wait(scene: &Scene<'_>, service: ServiceIx) -> bool {
 fn nodes(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, node) in scene.nodes.iter().enumerate() {
-        let Some(usage) = node.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else { continue };
+        let Some(usage) = node.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else {
+            continue;
+        };
         let demand = node.pods.iter().fold(Demand::default(), |sum, &pod| {
             let demand = scene.pods[pod].demand;
-            Demand { now: sum.now + demand.now, usual: sum.usual + demand.usual }
+            Demand {
+                now: sum.now + demand.now,
+                usual: sum.usual + demand.usual,
+            }
         });
-        let asked_more = node.pods.iter().any(|&pod| scene.pods[pod].demand.ratio() > DEMAND_RATIO_MAX);
+        let asked_more = node
+            .pods
+            .iter()
+            .any(|&pod| scene.pods[pod].demand.ratio() > DEMAND_RATIO_MAX);
         let throttled = usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN;
         let waits = waits(usage) && !everybody_waits(scene);
-        let slow: Vec<PodIx> = node.pods.iter().copied().filter(|&pod| slowdown(scene, pod).is_some()).collect();
+        let slow: Vec<PodIx> = node
+            .pods
+            .iter()
+            .copied()
+            .filter(|&pod| slowdown(scene, pod).is_some())
+            .collect();
         let services = by_service(scene, slow.iter().copied());
         if demand.ratio() > DEMAND_RATIO_MAX || asked_more || !(throttled || waits) || services.len() < 2 {
             continue;
@@ -157,7 +202,11 @@ fn nodes(scene: &Scene<'_>) -> Vec<Finding> {
             certainty: Certainty::Measured,
             since_ns: shortage_began(scene, usage),
             evidence: vec![
-                format!("tasks of node {} wait for CPU; {} answer more slowly", node.name, names(scene, &slow)),
+                format!(
+                    "tasks of node {} wait for CPU; {} answer more slowly",
+                    node.name,
+                    names(scene, &slow)
+                ),
                 "no more is asked of its pods than before".to_owned(),
             ],
             pods: slow,
@@ -171,7 +220,9 @@ fn stalls(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut stalled: [Vec<PodIx>; 2] = [Vec::new(), Vec::new()];
     for (pod, view) in scene.pods.iter().enumerate() {
-        let Some(usage) = view.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else { continue };
+        let Some(usage) = view.usage.as_ref().filter(|usage| usage.norm.cell_count >= CELLS_MIN) else {
+            continue;
+        };
         let rise = |stall_us: u64, usual: f64| stall_us as f64 / 1e6 / usage.now.seconds.max(0.001) - usual;
         if view.demand.ratio() > DEMAND_RATIO_MAX || slowdown(scene, pod).is_none() {
             continue;
@@ -192,8 +243,16 @@ fn stalls(scene: &Scene<'_>) -> Vec<Finding> {
                 place: Place::Service(service),
                 strength: 0.8,
                 certainty: Certainty::Measured,
-                since_ns: pods.iter().filter_map(|&pod| scene.pods[pod].usage.as_ref()).map(|usage| shortage_began(scene, usage)).min().unwrap_or(scene.now_ns),
-                evidence: vec![format!("tasks of {} stall for {what} and it answers more slowly", names(scene, &pods))],
+                since_ns: pods
+                    .iter()
+                    .filter_map(|&pod| scene.pods[pod].usage.as_ref())
+                    .map(|usage| shortage_began(scene, usage))
+                    .min()
+                    .unwrap_or(scene.now_ns),
+                evidence: vec![format!(
+                    "tasks of {} stall for {what} and it answers more slowly",
+                    names(scene, &pods)
+                )],
                 pods,
             });
         }

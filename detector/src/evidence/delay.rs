@@ -51,19 +51,32 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     for (index, edge) in scene.edges.iter().enumerate() {
         match pace(scene, edge) {
             Pace::Slow { growth_ms, since_ns } => {
-                observations.push(Observation { edge: index, affected: true });
+                observations.push(Observation {
+                    edge: index,
+                    affected: true,
+                });
                 slow.push((index, growth_ms, since_ns));
             }
-            Pace::Usual => observations.push(Observation { edge: index, affected: false }),
+            Pace::Usual => observations.push(Observation {
+                edge: index,
+                affected: false,
+            }),
             Pace::Unknown => (),
         }
     }
-    let Some(best) = explain(scene, &observations).into_iter().find(|explanation| explanation.fit >= FIT_MIN) else {
+    let Some(best) = explain(scene, &observations)
+        .into_iter()
+        .find(|explanation| explanation.fit >= FIT_MIN)
+    else {
         return Vec::new();
     };
     let own = |edge: EdgeIx| {
         let edge = &scene.edges[edge];
-        edge.caller.pods().iter().chain(edge.callee.pods()).any(|pod| best.pods.contains(pod))
+        edge.caller
+            .pods()
+            .iter()
+            .chain(edge.callee.pods())
+            .any(|pod| best.pods.contains(pod))
     };
     let mine: Vec<(EdgeIx, f64, u64)> = slow.into_iter().filter(|&(edge, _, _)| own(edge)).collect();
     let mut growths: Vec<f64> = mine.iter().map(|&(_, growth_ms, _)| growth_ms).collect();
@@ -72,22 +85,41 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let queued: u32 = drop_flows(scene)
         .iter()
         .filter(|flow| flow.class == DropClass::Queue)
-        .filter(|flow| flow.client.pods().iter().chain(flow.server.pods()).any(|pod| best.pods.contains(pod)))
+        .filter(|flow| {
+            flow.client
+                .pods()
+                .iter()
+                .chain(flow.server.pods())
+                .any(|pod| best.pods.contains(pod))
+        })
         .map(|flow| flow.count)
         .sum();
     let (mechanism, cause) = if queued >= QUEUE_DROPS_MIN {
-        (Mechanism::NetworkBandwidth, format!("a queue on that path threw {queued} packets away"))
+        (
+            Mechanism::NetworkBandwidth,
+            format!("a queue on that path threw {queued} packets away"),
+        )
     } else {
-        (Mechanism::NetworkDelay, "the callees answer as fast as before, and hardly anything is lost".to_owned())
+        (
+            Mechanism::NetworkDelay,
+            "the callees answer as fast as before, and hardly anything is lost".to_owned(),
+        )
     };
     vec![Finding {
         mechanism,
         place: best.place,
         strength: 0.9 * best.fit,
         certainty: Certainty::Measured,
-        since_ns: mine.iter().map(|&(_, _, since_ns)| since_ns).min().unwrap_or(scene.now_ns),
+        since_ns: mine
+            .iter()
+            .map(|&(_, _, since_ns)| since_ns)
+            .min()
+            .unwrap_or(scene.now_ns),
         evidence: vec![
-            format!("the network adds {growth_ms:.1} ms on edges of {}, more than ever before", names(scene, &best.pods)),
+            format!(
+                "the network adds {growth_ms:.1} ms on edges of {}, more than ever before",
+                names(scene, &best.pods)
+            ),
             cause,
         ],
         pods: best.pods,
@@ -101,13 +133,28 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
         return Pace::Unknown;
     }
     if blocked(edge) {
-        let Some(trouble) = edge.trouble.filter(|_| late_answers(scene, edge) >= LATE_MIN) else { return Pace::Unknown };
-        let waited_ns = edge.recent().filter_map(|tick| tick.value.client.as_ref()).map(|flow| flow.opening_age_ns).max();
-        return Pace::Slow { growth_ms: waited_ns.unwrap_or(0) as f64 / 1e6, since_ns: trouble.since_ns };
+        let Some(trouble) = edge.trouble.filter(|_| late_answers(scene, edge) >= LATE_MIN) else {
+            return Pace::Unknown;
+        };
+        let waited_ns = edge
+            .recent()
+            .filter_map(|tick| tick.value.client.as_ref())
+            .map(|flow| flow.opening_age_ns)
+            .max();
+        return Pace::Slow {
+            growth_ms: waited_ns.unwrap_or(0) as f64 / 1e6,
+            since_ns: trouble.since_ns,
+        };
     }
     let network = edge.norm.network_ms;
     if let (Some(now), true) = (edge.now.value.network_ms(), network.count > 0) {
-        let floor = NETWORK_FLOOR_MS.max(network.median).max(NETWORK_SPREADS * network.spread);
+        let floor = NETWORK_FLOOR_MS
+            .max(network.median)
+            .max(NETWORK_SPREADS * network.spread);
+        let mut latest = edge.recent().rev().filter_map(|tick| tick.value.network_ms()).take(2);
+        if now - network.median < floor / 2.0 && latest.all(|value| value - network.median < floor) {
+            return Pace::Usual;
+        }
         let pace = shifted(edge, &EdgeFlow::network_ms, network.median, floor);
         if pace != Pace::Unknown || now - network.median < floor / 2.0 {
             return if pace == Pace::Unknown { Pace::Usual } else { pace };
@@ -124,14 +171,22 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
 
 /// The ticks since the onset of a shift by at least `floor`, if it held.
 fn shifted(edge: &EdgeView<'_>, value: &dyn Fn(&EdgeFlow) -> Option<f64>, usual: f64, floor: f64) -> Pace {
-    let ticks: Vec<(u64, f64)> = edge.recent().filter_map(|tick| Some((tick.at_ns, value(&tick.value)?))).collect();
+    let ticks: Vec<(u64, f64)> = edge
+        .recent()
+        .filter_map(|tick| Some((tick.at_ns, value(&tick.value)?)))
+        .collect();
     let values: Vec<f64> = ticks.iter().map(|&(_, value)| value).collect();
-    let Some(onset) = change_point::onset(&values, usual, usual + 2.0 * floor) else { return Pace::Unknown };
+    let Some(onset) = change_point::onset(&values, usual, usual + 2.0 * floor) else {
+        return Pace::Unknown;
+    };
     let after = &values[onset..];
     let held: Vec<f64> = after.iter().copied().filter(|value| value - usual >= floor).collect();
     if held.len() < HELD_TICKS_MIN || (held.len() as f64) < HELD_SHARE * after.len() as f64 {
         return Pace::Unknown;
     }
     let growth_ms = held.iter().sum::<f64>() / held.len() as f64 - usual;
-    Pace::Slow { growth_ms, since_ns: ticks[onset].0 }
+    Pace::Slow {
+        growth_ms,
+        since_ns: ticks[onset].0,
+    }
 }

@@ -21,7 +21,9 @@ const SURPRISE_MIN: f64 = 4.0;
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for &service in scene.topology.entrances() {
-        let Some(entries) = scene.entries(service) else { continue };
+        let Some(entries) = scene.entries(service) else {
+            continue;
+        };
         let current = entries.track.current();
         let (count, usual) = (f64::from(current.value.requests), entries.norm.rate.median);
         let now = count / current.seconds.max(0.001);
@@ -45,7 +47,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
 
 /// When the rate left what is usual for what it is now.
 fn began(entries: &EntryMemory, usual: f64, now: f64) -> Option<u64> {
-    let rates: Vec<f64> = entries.track.recent().map(|tick| f64::from(tick.value.requests) / tick.seconds.max(0.001)).collect();
+    let rates: Vec<f64> = entries
+        .track
+        .recent()
+        .map(|tick| f64::from(tick.value.requests) / tick.seconds.max(0.001))
+        .collect();
     let onset = change_point::onset(&rates, usual, now)?;
     entries.track.recent().nth(onset).map(|tick| tick.at_ns)
 }

@@ -32,9 +32,18 @@ struct Lookups {
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut servers: BTreeMap<PodIx, Lookups> = BTreeMap::new();
-    for (at_ns, sample) in scene.rare.iter().flat_map(|records| records.dns.iter().map(|sample| (records.at_ns, sample))) {
+    for (at_ns, sample) in scene
+        .rare
+        .iter()
+        .flat_map(|records| records.dns.iter().map(|sample| (records.at_ns, sample)))
+    {
         let client = scene.end(&sample.client);
-        for &pod in scene.end(&sample.server).pods().iter().filter(|pod| !client.pods().contains(pod)) {
+        for &pod in scene
+            .end(&sample.server)
+            .pods()
+            .iter()
+            .filter(|pod| !client.pods().contains(pod))
+        {
             let sum = servers.entry(pod).or_default();
             if sample.failures + sample.unanswered + sample.nxdomain > 0 && sum.last_failing_ns != at_ns {
                 sum.failing_ticks += 1;
@@ -50,7 +59,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     }
     let mut wrong: BTreeMap<Mechanism, Vec<PodIx>> = BTreeMap::new();
     for (pod, sum) in &servers {
-        let share = |count: u32, of: u32| sum.failing_ticks >= FAILING_TICKS_MIN && of >= QUERIES_MIN && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of);
+        let share = |count: u32, of: u32| {
+            sum.failing_ticks >= FAILING_TICKS_MIN
+                && of >= QUERIES_MIN
+                && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of)
+        };
         let mechanism = if share(sum.unanswered + sum.failures, sum.responses + sum.unanswered) {
             Mechanism::DnsFailure
         } else if share(sum.nxdomain, sum.responses) {
@@ -72,7 +85,10 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
                 strength: 0.75,
                 certainty: Certainty::Measured,
                 since_ns: scene.rare.first().map_or(scene.now_ns, |records| records.at_ns),
-                evidence: vec![format!("{queries} look-ups at {}: most are not answered as they should be", names(scene, &pods))],
+                evidence: vec![format!(
+                    "{queries} look-ups at {}: most are not answered as they should be",
+                    names(scene, &pods)
+                )],
                 pods,
             });
         }

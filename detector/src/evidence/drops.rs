@@ -35,8 +35,8 @@ impl DropClass {
             "NETFILTER_DROP" | "BPF_CGROUP_EGRESS" | "SOCKET_FILTER" => Self::Filter,
             "TC_INGRESS" | "TC_EGRESS" | "XDP" => Self::Link,
             "QDISC_DROP" | "QDISC_OVERLIMIT" | "QDISC_CONGESTED" | "FULL_RING" | "CPU_BACKLOG" => Self::Queue,
-            "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" | "IP_OUTNOROUTES" | "IP_INNOROUTES"
-            | "IP_INADDRERRORS" | "IP_RPFILTER" | "DEV_READY" => Self::Route,
+            "NEIGH_FAILED" | "NEIGH_CREATEFAIL" | "NEIGH_QUEUEFULL" | "NEIGH_DEAD" | "IP_OUTNOROUTES"
+            | "IP_INNOROUTES" | "IP_INADDRERRORS" | "IP_RPFILTER" | "DEV_READY" => Self::Route,
             "TCP_OLD_DATA" => Self::Duplicate,
             "PKT_TOO_BIG" => Self::TooBig,
             "NOT_SPECIFIED" => match sample.symbol.as_str() {
@@ -84,8 +84,17 @@ pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
             if class == DropClass::Noise {
                 continue;
             }
-            let (client, server) = if sample.to_server { (&sample.source, &sample.target) } else { (&sample.target, &sample.source) };
-            let key = (sample.at.clone(), class, client.as_ref().map(fold_outside), server.clone());
+            let (client, server) = if sample.to_server {
+                (&sample.source, &sample.target)
+            } else {
+                (&sample.target, &sample.source)
+            };
+            let key = (
+                sample.at.clone(),
+                class,
+                client.as_ref().map(fold_outside),
+                server.clone(),
+            );
             let flow = flows.entry(key).or_insert_with(|| DropFlow {
                 at: sample.at.clone(),
                 class,
@@ -110,7 +119,11 @@ pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
 /// The edges to which the packets of `flow` belong.
 pub fn edges_of<'a>(scene: &'a Scene<'_>, flow: &'a DropFlow) -> impl Iterator<Item = EdgeIx> + 'a {
     let touches = |end: &End, other: &End| other.pods().iter().any(|pod| end.pods().contains(pod));
-    let inbound = flow.server.pods().iter().flat_map(|&pod| scene.pods[pod].inbound.iter().copied());
+    let inbound = flow
+        .server
+        .pods()
+        .iter()
+        .flat_map(|&pod| scene.pods[pod].inbound.iter().copied());
     inbound.filter(move |&edge| {
         let caller = &scene.edges[edge].caller;
         touches(caller, &flow.client) || (flow.client == End::Outside && *caller == End::Outside)

@@ -32,7 +32,10 @@ const SILENT_STRENGTH: f64 = 0.6;
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = by_drop_records(scene);
     findings.extend(by_local_refusal(scene));
-    let explained: BTreeSet<PodIx> = findings.iter().flat_map(|finding| finding.pods.iter().copied()).collect();
+    let explained: BTreeSet<PodIx> = findings
+        .iter()
+        .flat_map(|finding| finding.pods.iter().copied())
+        .collect();
     findings.extend(by_silence(scene, &explained));
     findings
 }
@@ -58,7 +61,11 @@ struct Blame {
 
 impl Blame {
     fn add(&mut self, flow: &DropFlow, ends: String) {
-        self.first_ns = if self.count == 0 { flow.first_ns } else { self.first_ns.min(flow.first_ns) };
+        self.first_ns = if self.count == 0 {
+            flow.first_ns
+        } else {
+            self.first_ns.min(flow.first_ns)
+        };
         self.count += flow.count;
         self.words.clone_from(&flow.words);
         self.ends.insert(ends);
@@ -70,7 +77,11 @@ fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
     let mut at_pods: BTreeMap<PodIx, Blame> = BTreeMap::new();
     let mut elsewhere: BTreeMap<PodIx, Blame> = BTreeMap::new();
     for flow in drop_flows(scene).iter().filter(|flow| takes_all(scene, flow)) {
-        let ends = format!("{} → {}", end_words(scene, &flow.client), end_words(scene, &flow.server));
+        let ends = format!(
+            "{} → {}",
+            end_words(scene, &flow.client),
+            end_words(scene, &flow.server)
+        );
         match flow.at.as_ref().map(|at| scene.end(at)) {
             Some(End::Pod(pod)) => at_pods.entry(pod).or_default().add(flow, ends),
             Some(End::OneOf(_) | End::Outside) | None => {
@@ -82,7 +93,10 @@ fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for blamed in [at_pods, elsewhere] {
-        for (service, pods) in by_service(scene, blamed.keys().copied().filter(|pod| blamed[pod].count >= DROPS_MIN)) {
+        for (service, pods) in by_service(
+            scene,
+            blamed.keys().copied().filter(|pod| blamed[pod].count >= DROPS_MIN),
+        ) {
             let count: u32 = pods.iter().map(|pod| blamed[pod].count).sum();
             let ends: BTreeSet<&String> = pods.iter().flat_map(|pod| &blamed[pod].ends).collect();
             let words = &blamed[&pods[0]].words;
@@ -91,10 +105,17 @@ fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
                 place: Place::Service(service),
                 strength: strength_of(f64::from(count), DROP_DOUBT, 0.97),
                 certainty: Certainty::Stated,
-                since_ns: pods.iter().map(|pod| blamed[pod].first_ns).min().unwrap_or(scene.now_ns),
+                since_ns: pods
+                    .iter()
+                    .map(|pod| blamed[pod].first_ns)
+                    .min()
+                    .unwrap_or(scene.now_ns),
                 evidence: vec![
                     format!("{count} packets dropped by a rule ({words}) at {}", names(scene, &pods)),
-                    format!("nothing comes through any more: {}", ends.into_iter().cloned().collect::<Vec<_>>().join("; ")),
+                    format!(
+                        "nothing comes through any more: {}",
+                        ends.into_iter().cloned().collect::<Vec<_>>().join("; ")
+                    ),
                 ],
                 pods,
             });
@@ -116,7 +137,11 @@ fn takes_all(scene: &Scene<'_>, flow: &DropFlow) -> bool {
         return false;
     }
     let troubles: Vec<(Trouble, f64)> = edges_of(scene, flow)
-        .filter_map(|edge| scene.edges[edge].trouble.map(|trouble| (trouble, scene.edges[edge].expected_rate)))
+        .filter_map(|edge| {
+            scene.edges[edge]
+                .trouble
+                .map(|trouble| (trouble, scene.edges[edge].expected_rate))
+        })
         .filter(|(trouble, _)| trouble.seconds >= PROGRESS_SECONDS_MIN)
         .collect();
     let only_handshakes = flow.syn_count == flow.count && flow.count >= DROPS_MIN;
@@ -135,8 +160,13 @@ fn by_local_refusal(scene: &Scene<'_>) -> Vec<Finding> {
     let mut refusals: BTreeMap<PodIx, (u32, MonotonicNanos)> = BTreeMap::new();
     for edge in scene.edges.iter().filter(|edge| blocked(edge)) {
         let since_ns = edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns);
-        for (end, flow) in [(&edge.caller, &edge.now.value.client), (&edge.callee, &edge.now.value.server)] {
-            let (End::Pod(pod), Some(flow)) = (end, flow) else { continue };
+        for (end, flow) in [
+            (&edge.caller, &edge.now.value.client),
+            (&edge.callee, &edge.now.value.server),
+        ] {
+            let (End::Pod(pod), Some(flow)) = (end, flow) else {
+                continue;
+            };
             let count = flow.denied_retransmits + flow.failed_otherwise;
             if count > 0 {
                 let known = refusals.entry(*pod).or_insert((0, since_ns));
@@ -156,7 +186,10 @@ fn by_local_refusal(scene: &Scene<'_>) -> Vec<Finding> {
             strength: strength_of(f64::from(count), DROP_DOUBT, 0.9),
             certainty: Certainty::Stated,
             since_ns: pods.iter().map(|pod| refusals[pod].1).min().unwrap_or(scene.now_ns),
-            evidence: vec![format!("{count} transmissions refused by a local egress rule at {}", names(scene, &pods))],
+            evidence: vec![format!(
+                "{count} transmissions refused by a local egress rule at {}",
+                names(scene, &pods)
+            )],
             pods,
         });
     }
@@ -175,19 +208,33 @@ fn by_silence(scene: &Scene<'_>, explained: &BTreeSet<PodIx>) -> Vec<Finding> {
             continue;
         }
         if blocked(edge) && !reach::otherwise_explained(scene, edge) {
-            observations.push(Observation { edge: index, affected: true });
+            observations.push(Observation {
+                edge: index,
+                affected: true,
+            });
             refused += edge.now.value.best().map_or(0, |flow| flow.refused);
             since_ns = since_ns.min(edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns));
         } else if edge.answers() > 0 {
-            observations.push(Observation { edge: index, affected: false });
+            observations.push(Observation {
+                edge: index,
+                affected: false,
+            });
         }
     }
     let best = explain(scene, &observations).into_iter().next();
-    let Some(best) = best.filter(|best| best.fit >= 0.5) else { return Vec::new() };
+    let Some(best) = best.filter(|best| best.fit >= 0.5) else {
+        return Vec::new();
+    };
     let words = if refused > 0 {
-        format!("{refused} connections to {} refused, and no kernel of theirs sent the refusal", names(scene, &best.pods))
+        format!(
+            "{refused} connections to {} refused, and no kernel of theirs sent the refusal",
+            names(scene, &best.pods)
+        )
     } else {
-        format!("handshakes and requests through {} stay unanswered, and nothing says that a process is gone", names(scene, &best.pods))
+        format!(
+            "handshakes and requests through {} stay unanswered, and nothing says that a process is gone",
+            names(scene, &best.pods)
+        )
     };
     vec![Finding {
         mechanism: Mechanism::NetworkFilter,
@@ -206,4 +253,3 @@ fn end_words(scene: &Scene<'_>, end: &End) -> String {
         End::Outside => "outside".to_owned(),
     }
 }
-

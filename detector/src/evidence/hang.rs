@@ -42,13 +42,24 @@ pub fn stuck(scene: &Scene<'_>, pod: PodIx) -> bool {
 /// See the module.
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
-    let hung: Vec<PodIx> = (0..scene.pods.len()).filter(|&pod| stuck(scene, pod) && idle(scene, pod)).collect();
+    let hung: Vec<PodIx> = (0..scene.pods.len())
+        .filter(|&pod| stuck(scene, pod) && idle(scene, pod))
+        .collect();
     by_service(scene, hung)
         .into_iter()
         .map(|(service, pods)| {
-            let servers = || pods.iter().flat_map(|&pod| &scene.pods[pod].inbound).filter_map(|&edge| scene.edges[edge].now.value.server.as_ref());
-            let unread: u32 = servers().map(|flow| flow.unread_connections + flow.accept_backlog).sum();
-            let age_ns = servers().map(|flow| flow.unread_age_ns.max(flow.outstanding_age_ns)).max().unwrap_or(0);
+            let servers = || {
+                pods.iter()
+                    .flat_map(|&pod| &scene.pods[pod].inbound)
+                    .filter_map(|&edge| scene.edges[edge].now.value.server.as_ref())
+            };
+            let unread: u32 = servers()
+                .map(|flow| flow.unread_connections + flow.accept_backlog)
+                .sum();
+            let age_ns = servers()
+                .map(|flow| flow.unread_age_ns.max(flow.outstanding_age_ns))
+                .max()
+                .unwrap_or(0);
             Finding {
                 mechanism: Mechanism::ProcessHang,
                 place: Place::Service(service),
@@ -74,6 +85,7 @@ fn idle(scene: &Scene<'_>, pod: PodIx) -> bool {
     scene.pods[pod].usage.as_ref().is_none_or(|usage| {
         let recent_cores = usage.now.value.cpu_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
         // The window may still hold the time before: judge what the usual use would have been by then.
-        recent_cores <= IDLE_CORES.max(IDLE_CPU_SHARE * usage.norm.cores.median) || usage.norm.cores.median <= IDLE_CORES
+        recent_cores <= IDLE_CORES.max(IDLE_CPU_SHARE * usage.norm.cores.median)
+            || usage.norm.cores.median <= IDLE_CORES
     })
 }

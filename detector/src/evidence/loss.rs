@@ -48,7 +48,9 @@ struct Losses {
 impl Losses {
     /// Packets that were lost, as far as it shows.
     fn seen(self) -> u32 {
-        self.count.saturating_sub(self.duplicates).max(self.dropped_amid_answers)
+        self.count
+            .saturating_sub(self.duplicates)
+            .max(self.dropped_amid_answers)
     }
 }
 
@@ -70,30 +72,54 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
             if flows(tick) || queues {
                 loss.count += tick.value.retransmits();
                 loss.dropped_amid_answers += tick.value.dropped;
-                loss.queue += tick.value.sides().map(|flow: &Flow| flow.queue_retransmits).sum::<u32>();
+                loss.queue += tick
+                    .value
+                    .sides()
+                    .map(|flow: &Flow| flow.queue_retransmits)
+                    .sum::<u32>();
             }
         }
         let seen = loss.seen();
         // What is late is sent again before it arrives: on a slow path only recorded drops are losses.
-        let late = matches!(delay::pace(scene, edge), delay::Pace::Slow { .. }) && loss.dropped_link + loss.dropped_queue < EDGE_COUNT_MIN;
+        let late = seen >= EDGE_COUNT_MIN
+            && matches!(delay::pace(scene, edge), delay::Pace::Slow { .. })
+            && loss.dropped_link + loss.dropped_queue < EDGE_COUNT_MIN;
         let surprise = surprise_above(f64::from(seen), edge.norm.retransmit_rate * seconds);
-        if late || ceased(edge, loss) {
+        if late || (seen > 0 && ceased(edge, loss)) {
             continue;
         }
         if seen >= EDGE_COUNT_MIN && surprise >= EDGE_SURPRISE_MIN && edge.norm.learned() {
-            observations.push(Observation { edge: index, affected: true });
+            observations.push(Observation {
+                edge: index,
+                affected: true,
+            });
             losses.insert(index, loss);
         } else if seen == 0 && edge.answers() > 0 {
-            observations.push(Observation { edge: index, affected: false });
+            observations.push(Observation {
+                edge: index,
+                affected: false,
+            });
         }
     }
     let recorded = by_records(scene, &losses);
-    let best = recorded.or_else(|| explain(scene, &observations).into_iter().find(|explanation| explanation.fit >= FIT_MIN));
-    best.and_then(|best| finding(scene, &best, &losses)).into_iter().collect()
+    let best = recorded.or_else(|| {
+        explain(scene, &observations)
+            .into_iter()
+            .find(|explanation| explanation.fit >= FIT_MIN)
+    });
+    best.and_then(|best| finding(scene, &best, &losses))
+        .into_iter()
+        .collect()
 }
 
 fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Losses>) -> Option<Finding> {
-    let own = |edge: &EdgeView<'_>| edge.caller.pods().iter().chain(edge.callee.pods()).any(|pod| best.pods.contains(pod));
+    let own = |edge: &EdgeView<'_>| {
+        edge.caller
+            .pods()
+            .iter()
+            .chain(edge.callee.pods())
+            .any(|pod| best.pods.contains(pod))
+    };
     let mine: Vec<EdgeIx> = losses.keys().copied().filter(|&edge| own(&scene.edges[edge])).collect();
     let mut sum = Losses::default();
     for edge in &mine {
@@ -122,13 +148,22 @@ fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Loss
         Mechanism::NetworkLoss
     };
     let answers: u32 = mine.iter().map(|&edge| scene.edges[edge].answers()).sum();
-    let mut evidence =
-        vec![format!("{} segments sent again on edges of {}, while {answers} answers came through", sum.count, names(scene, &best.pods))];
+    let mut evidence = vec![format!(
+        "{} segments sent again on edges of {}, while {answers} answers came through",
+        sum.count,
+        names(scene, &best.pods)
+    )];
     if dropped > 0 {
-        evidence.push(format!("{dropped} packets dropped on the way ({} of them by a queue)", sum.dropped_queue));
+        evidence.push(format!(
+            "{dropped} packets dropped on the way ({} of them by a queue)",
+            sum.dropped_queue
+        ));
     }
     if queued {
-        evidence.push(format!("{} segments were dropped by the sender's own queue or are still in it", sum.queue));
+        evidence.push(format!(
+            "{} segments were dropped by the sender's own queue or are still in it",
+            sum.queue
+        ));
     }
     Some(Finding {
         mechanism,
@@ -145,7 +180,11 @@ fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Loss
 /// At the rate of the last seconds, losses would have been seen in the latest ticks, and were not: it is over.
 fn ceased(edge: &EdgeView<'_>, loss: Losses) -> bool {
     let (mut seconds, mut latest) = (0.0, 0);
-    for tick in edge.recent().rev().take_while(|tick| tick.at_ns + CEASED_NS > edge.now.at_ns) {
+    for tick in edge
+        .recent()
+        .rev()
+        .take_while(|tick| tick.at_ns + CEASED_NS > edge.now.at_ns)
+    {
         seconds += tick.seconds;
         latest += tick.value.retransmits() + tick.value.dropped;
     }
@@ -155,7 +194,10 @@ fn ceased(edge: &EdgeView<'_>, loss: Losses) -> bool {
 /// Where drops of a share are recorded at pods themselves, these are the pods.
 fn by_records(scene: &Scene<'_>, losses: &BTreeMap<EdgeIx, Losses>) -> Option<Explanation> {
     let mut at: BTreeMap<PodIx, u32> = BTreeMap::new();
-    for flow in drop_flows(scene).iter().filter(|flow| matches!(flow.class, DropClass::Link | DropClass::Queue | DropClass::Filter)) {
+    for flow in drop_flows(scene)
+        .iter()
+        .filter(|flow| matches!(flow.class, DropClass::Link | DropClass::Queue | DropClass::Filter))
+    {
         let lossy = edges_of(scene, flow).any(|edge| losses.contains_key(&edge));
         if let (Some(End::Pod(pod)), true) = (flow.at.as_ref().map(|at| scene.end(at)), lossy) {
             *at.entry(pod).or_default() += flow.count;
@@ -166,7 +208,11 @@ fn by_records(scene: &Scene<'_>, losses: &BTreeMap<EdgeIx, Losses>) -> Option<Ex
     let total = |pods: &[PodIx]| pods.iter().map(|pod| at[pod]).sum::<u32>();
     let services = by_service(scene, at.keys().copied());
     let (service, pods) = services.into_iter().max_by_key(|(_, pods)| total(pods))?;
-    (total(&pods) >= PLACE_COUNT_MIN).then_some(Explanation { place: Place::Service(service), pods, fit: 1.0 })
+    (total(&pods) >= PLACE_COUNT_MIN).then_some(Explanation {
+        place: Place::Service(service),
+        pods,
+        fit: 1.0,
+    })
 }
 
 /// Answers came in this very tick: what is lost beside them is a share, and no blockade before or after.
@@ -177,7 +223,12 @@ fn flows(tick: &Timed<EdgeFlow>) -> bool {
 fn spread_ticks(scene: &Scene<'_>, edges: &[EdgeIx]) -> usize {
     let mut ticks: Vec<MonotonicNanos> = Vec::new();
     for &edge in edges {
-        ticks.extend(scene.edges[edge].recent().filter(|tick| tick.value.retransmits() + tick.value.dropped > 0).map(|tick| tick.at_ns));
+        ticks.extend(
+            scene.edges[edge]
+                .recent()
+                .filter(|tick| tick.value.retransmits() + tick.value.dropped > 0)
+                .map(|tick| tick.at_ns),
+        );
     }
     ticks.sort_unstable();
     ticks.dedup();
@@ -185,7 +236,11 @@ fn spread_ticks(scene: &Scene<'_>, edges: &[EdgeIx]) -> usize {
 }
 
 fn first_trouble(scene: &Scene<'_>, edges: &[EdgeIx]) -> MonotonicNanos {
-    edges.iter().filter_map(|&edge| scene.edges[edge].trouble.map(|trouble| trouble.since_ns)).min().unwrap_or(scene.now_ns)
+    edges
+        .iter()
+        .filter_map(|&edge| scene.edges[edge].trouble.map(|trouble| trouble.since_ns))
+        .min()
+        .unwrap_or(scene.now_ns)
 }
 
 fn drops_by_edge(scene: &Scene<'_>) -> BTreeMap<EdgeIx, Losses> {

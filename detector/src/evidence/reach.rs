@@ -43,13 +43,21 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
 /// Something else than a filter explains that `edge` is blocked.
 #[must_use]
 pub fn otherwise_explained(scene: &Scene<'_>, edge: &EdgeView<'_>) -> bool {
-    edge.now.value.client.as_ref().is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
+    edge.now
+        .value
+        .client
+        .as_ref()
+        .is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
         || late_answers(scene, edge) >= LATE_MIN
         || edge.now.value.sides().any(|flow| flow.queue_retransmits > 0)
         || edge.callee.pods().iter().any(|&pod| {
             hang::stuck(scene, pod) || !abnormal_ends(scene, pod).is_empty() || no_socket_resets(scene, pod).count > 0
         })
-        || edge.caller.pods().iter().any(|&pod| !abnormal_ends(scene, pod).is_empty() || hang::stuck(scene, pod))
+        || edge
+            .caller
+            .pods()
+            .iter()
+            .any(|&pod| !abnormal_ends(scene, pod).is_empty() || hang::stuck(scene, pod))
 }
 
 /// Packets of the callee that met no socket at the caller any more: they were late, not lost.
@@ -59,7 +67,9 @@ pub fn late_answers(scene: &Scene<'_>, edge: &EdgeView<'_>) -> u32 {
     let from_callee = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| scene.end(peer) == edge.callee);
     let resets = scene.rare.iter().flat_map(|records| &records.resets);
     let late = resets.filter(|reset| reset.sent && !reset.at_server && reset.reason.as_deref() == Some("NO_SOCKET"));
-    late.filter(|reset| at_caller(&reset.at) && from_callee(&reset.peer)).map(|reset| reset.count).sum()
+    late.filter(|reset| at_caller(&reset.at) && from_callee(&reset.peer))
+        .map(|reset| reset.count)
+        .sum()
 }
 
 /// Late answers in the last seconds from which the network is late rather than closed.
@@ -101,15 +111,25 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
     let mut crashed: BTreeMap<PodIx, (MonotonicNanos, bool, u32)> = BTreeMap::new();
     for pod in 0..scene.pods.len() {
         let ends = abnormal_ends(scene, pod);
-        let (Some(first), Some(last)) = (ends.first(), ends.last()) else { continue };
+        let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
+            continue;
+        };
         let met = reception(scene, pod);
-        let interval = ends.iter().rev().map(|end| (last.0 - end.0) as f64 / 1e9).find(|&apart| apart >= CRASH_APART_SECONDS);
-        let echo = interval.map_or(CRASH_ECHO_SECONDS, |interval| (CRASH_LOOP_FACTOR * interval).min(CRASH_LOOP_SECONDS_MAX));
+        let interval = ends
+            .iter()
+            .rev()
+            .map(|end| (last.0 - end.0) as f64 / 1e9)
+            .find(|&apart| apart >= CRASH_APART_SECONDS);
+        let echo = interval.map_or(CRASH_ECHO_SECONDS, |interval| {
+            (CRASH_LOOP_FACTOR * interval).min(CRASH_LOOP_SECONDS_MAX)
+        });
         let fresh = (scene.now_ns.saturating_sub(last.0)) as f64 / 1e9 <= echo;
         let gone = met.refused >= 1 && met.answers <= met.vain + met.refused;
         // A worker that exits with an error as its caller leaves is no news; a signal is, and so is a closed port.
         let closed = met.refused > 0 || no_socket_resets(scene, pod).count > 0;
-        let signalled = ends.iter().any(|(_, kind)| matches!(kind, ProcessEventKind::Signalled(_) | ProcessEventKind::OomKilled));
+        let signalled = ends
+            .iter()
+            .any(|(_, kind)| matches!(kind, ProcessEventKind::Signalled(_) | ProcessEventKind::OomKilled));
         let noticed = closed || (signalled && (met.broken + met.vain >= 1 || let_go(scene, pod, first.0, last.0)));
         if gone || (fresh && (noticed || (signalled && interval.is_some()))) {
             let oom = ends.iter().any(|(_, kind)| *kind == ProcessEventKind::OomKilled);
@@ -121,9 +141,17 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
         for (service, pods) in by_service(scene, crashed.keys().copied().filter(|pod| crashed[pod].1 == oom)) {
             let count: u32 = pods.iter().map(|pod| crashed[pod].2).sum();
             let refused: u32 = pods.iter().map(|&pod| reception(scene, pod).refused).sum();
-            let what = if oom { "killed for want of memory" } else { "ended by a signal or with an error" };
+            let what = if oom {
+                "killed for want of memory"
+            } else {
+                "ended by a signal or with an error"
+            };
             findings.push(Finding {
-                mechanism: if oom { Mechanism::ResourceMemory } else { Mechanism::ProcessCrash },
+                mechanism: if oom {
+                    Mechanism::ResourceMemory
+                } else {
+                    Mechanism::ProcessCrash
+                },
                 place: Place::Service(service),
                 strength: 0.95,
                 certainty: Certainty::Stated,
@@ -163,10 +191,18 @@ struct NoSocket {
 
 fn no_socket_resets(scene: &Scene<'_>, pod: PodIx) -> NoSocket {
     let mut sum = NoSocket::default();
-    let dialled: BTreeSet<u16> = scene.pods[pod].inbound.iter().map(|&edge| scene.edges[edge].port).collect();
+    let dialled: BTreeSet<u16> = scene.pods[pod]
+        .inbound
+        .iter()
+        .map(|&edge| scene.edges[edge].port)
+        .collect();
     for records in &scene.rare {
         let mut seen = false;
-        for reset in records.resets.iter().filter(|reset| reset.sent && reset.reason.as_deref() == Some("NO_SOCKET")) {
+        for reset in records
+            .resets
+            .iter()
+            .filter(|reset| reset.sent && reset.reason.as_deref() == Some("NO_SOCKET"))
+        {
             if !matches!(&reset.at, Peer::Pod(name) if name == scene.pods[pod].name) {
                 continue;
             }
@@ -184,11 +220,15 @@ fn no_socket_resets(scene: &Scene<'_>, pod: PodIx) -> NoSocket {
 fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
     let mut refusing: BTreeMap<PodIx, (u32, NoSocket)> = BTreeMap::new();
     for edge in &scene.edges {
-        let refused = if edge.healed() { 0 } else { edge.now.value.best().map_or(0, |flow| flow.refused) };
+        let refused = if edge.healed() {
+            0
+        } else {
+            edge.now.value.best().map_or(0, |flow| flow.refused)
+        };
         let known = edge.norm.busy_cells > 0 || edge.answers() > 0;
-        for &pod in edge.callee.pods() {
+        for &pod in edge.callee.pods().iter().filter(|_| known && refused > 0) {
             let resets = no_socket_resets(scene, pod);
-            if known && refused > 0 && resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
+            if resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
                 refusing.entry(pod).or_insert((0, resets)).0 += refused;
             }
         }
@@ -201,7 +241,10 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
         }
         let other_port = pods.iter().any(|pod| refusing[pod].1.other_port);
         let mut evidence = vec![
-            format!("{refused} connections refused by the kernels of {} (no socket on that port)", names(scene, &pods)),
+            format!(
+                "{refused} connections refused by the kernels of {} (no socket on that port)",
+                names(scene, &pods)
+            ),
             "no process ended there".to_owned(),
         ];
         if other_port {
@@ -212,7 +255,11 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
             place: Place::Service(service),
             strength: strength_of(f64::from(refused), REFUSAL_DOUBT, if other_port { 0.97 } else { 0.9 }),
             certainty: Certainty::Stated,
-            since_ns: pods.iter().map(|pod| refusing[pod].1.first_ns).min().unwrap_or(scene.now_ns),
+            since_ns: pods
+                .iter()
+                .map(|pod| refusing[pod].1.first_ns)
+                .min()
+                .unwrap_or(scene.now_ns),
             evidence,
             pods,
         });
@@ -242,7 +289,9 @@ fn misdirected(scene: &Scene<'_>) -> Vec<Finding> {
             strength: strength_of(f64::from(count), REFUSAL_DOUBT, 0.9),
             certainty: Certainty::Stated,
             since_ns,
-            evidence: vec![format!("{count} attempts on the service's address were led to an address where no pod is")],
+            evidence: vec![format!(
+                "{count} attempts on the service's address were led to an address where no pod is"
+            )],
         })
         .collect()
 }
@@ -260,14 +309,25 @@ fn downs(scene: &Scene<'_>) -> Vec<Finding> {
         }
     }
     for edge in &scene.edges {
-        let count = edge.now.value.sides().map(|flow| flow.unreachable + flow.neighbour_retransmits).sum::<u32>();
+        let count = edge
+            .now
+            .value
+            .sides()
+            .map(|flow| flow.unreachable + flow.neighbour_retransmits)
+            .sum::<u32>();
         if let (End::Pod(pod), true) = (&edge.callee, count > 0) {
-            note(*pod, count, edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns));
+            note(
+                *pod,
+                count,
+                edge.trouble.map_or(scene.now_ns, |trouble| trouble.since_ns),
+            );
         }
     }
     lost.retain(|&pod, (count, _)| {
         let inbound = &scene.pods[pod].inbound;
-        let silent = inbound.iter().all(|&edge| blocked(&scene.edges[edge]) || !scene.edges[edge].judgeable());
+        let silent = inbound
+            .iter()
+            .all(|&edge| blocked(&scene.edges[edge]) || !scene.edges[edge].judgeable());
         *count >= UNREACHABLE_MIN && silent && inbound.iter().any(|&edge| blocked(&scene.edges[edge]))
     });
     by_service(scene, lost.keys().copied())

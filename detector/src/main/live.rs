@@ -75,16 +75,27 @@ pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyh
         recording.finish()?;
     }
     let costs = probes.program_costs().into_iter();
-    speaker.finish(costs.map(|cost| ProgramCost { name: cost.name, run_count: cost.run_count, run_ns: cost.run_ns }).collect())
+    speaker.finish(
+        costs
+            .map(|cost| ProgramCost {
+                name: cost.name,
+                run_count: cost.run_count,
+                run_ns: cost.run_ns,
+            })
+            .collect(),
+    )
 }
 
 /// What is not seen, in plain words.
 fn degraded(probes: &Probes) -> Vec<String> {
-    let words = probes.capabilities().iter().filter_map(|capability| match &capability.state {
-        HookState::Attached { via: _ } => None,
-        HookState::Degraded { how } => Some(format!("{}: {how}", capability.hook)),
-        HookState::Missing { why } => Some(format!("{}: {} ({why})", capability.hook, capability.absence_costs)),
-    });
+    let words = probes
+        .capabilities()
+        .iter()
+        .filter_map(|capability| match &capability.state {
+            HookState::Attached { via: _ } => None,
+            HookState::Degraded { how } => Some(format!("{}: {how}", capability.hook)),
+            HookState::Missing { why } => Some(format!("{}: {} ({why})", capability.hook, capability.absence_costs)),
+        });
     words.collect()
 }
 
@@ -108,7 +119,9 @@ fn drain(lines: &Receiver<io::Result<String>>) -> anyhow::Result<(Vec<InventoryL
             Ok(line) => {
                 let line = line.context("failed to read the inventory")?;
                 if !line.trim().is_empty() {
-                    news.push(serde_json::from_str(&line).with_context(|| format!("not a line of the inventory: {line}"))?);
+                    news.push(
+                        serde_json::from_str(&line).with_context(|| format!("not a line of the inventory: {line}"))?,
+                    );
                 }
             }
             Err(TryRecvError::Empty) => return Ok((news, false)),

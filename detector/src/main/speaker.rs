@@ -41,7 +41,11 @@ impl Speaker {
     }
 
     pub(crate) fn ready(&self, degraded: Vec<String>) -> anyhow::Result<()> {
-        say(&DetectorLine::Ready { version: PROTOCOL_VERSION, detector: SPEAKER.to_owned(), degraded })
+        say(&DetectorLine::Ready {
+            version: PROTOCOL_VERSION,
+            detector: SPEAKER.to_owned(),
+            degraded,
+        })
     }
 
     /// Judges a frame and says what there is to say.
@@ -56,8 +60,14 @@ impl Speaker {
             Voices::Ours => self.pipeline.step(frame).into_iter().collect(),
             Voices::OursAndRivals => self.pipeline.step_with_rivals(frame),
         };
-        debug_assert!(diagnoses.first().is_none_or(|diagnosis| self.voices == Voices::OursAndRivals || diagnosis.detector == NAME));
-        diagnoses.into_iter().try_for_each(|diagnosis| say(&DetectorLine::Diagnosis(diagnosis)))
+        debug_assert!(
+            diagnoses
+                .first()
+                .is_none_or(|diagnosis| self.voices == Voices::OursAndRivals || diagnosis.detector == NAME)
+        );
+        diagnoses
+            .into_iter()
+            .try_for_each(|diagnosis| say(&DetectorLine::Diagnosis(diagnosis)))
     }
 
     /// Counts ticks that passed while a look took too long.
@@ -81,5 +91,8 @@ impl Speaker {
 fn say(line: &DetectorLine) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     serde_json::to_writer(&mut output, line).context("failed to write a line")?;
-    output.write_all(b"\n").and_then(|()| output.flush()).context("failed to write a line")
+    output
+        .write_all(b"\n")
+        .and_then(|()| output.flush())
+        .context("failed to write a line")
 }

@@ -44,7 +44,10 @@ fn hits(sim: &Sim, kinds: &[&str], pod: usize) -> Option<f64> {
 }
 
 pub fn load_factor(sim: &Sim) -> f64 {
-    sim.active.as_ref().filter(|active| active.fault.kind == "surge").map_or(1.0, |active| active.fault.value)
+    sim.active
+        .as_ref()
+        .filter(|active| active.fault.kind == "surge")
+        .map_or(1.0, |active| active.fault.value)
 }
 
 pub fn cpu_limited(sim: &Sim, pod: usize) -> bool {
@@ -61,7 +64,10 @@ pub fn errs(sim: &mut Sim, pod: usize) -> bool {
 
 pub fn network_ms(sim: &Sim, caller: Option<usize>, callee: usize) -> f64 {
     let ends = [caller, Some(callee)];
-    ends.into_iter().flatten().filter_map(|pod| hits(sim, &["delay"], pod)).sum()
+    ends.into_iter()
+        .flatten()
+        .filter_map(|pod| hits(sim, &["delay"], pod))
+        .sum()
 }
 
 pub fn reachable(sim: &Sim, (_, callee): (Option<usize>, usize)) -> bool {
@@ -73,7 +79,9 @@ pub fn before_tick(sim: &mut Sim) {
     for until in &mut sim.down_until {
         *until = until.filter(|&until| until > now);
     }
-    let Some(Active { fault, since }) = sim.active.clone() else { return };
+    let Some(Active { fault, since }) = sim.active.clone() else {
+        return;
+    };
     let first = now == since + 1;
     match fault.kind.as_str() {
         "flush" if first => fault.pods.iter().for_each(|&pod| sim.flushed_at[pod] = Some(now)),
@@ -123,12 +131,19 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
     if hits(sim, &["filter", "silent"], callee).is_some() {
         return Some((blocked(sim, caller, callee), false));
     }
-    let loss = [caller, Some(callee)].into_iter().flatten().find_map(|pod| hits(sim, &["loss"], pod));
+    let loss = [caller, Some(callee)]
+        .into_iter()
+        .flatten()
+        .find_map(|pod| hits(sim, &["loss"], pod));
     if loss.is_some_and(|share| sim.rng.random_bool(share)) {
         let error = Some(0);
         let protocol = sim.app.services[sim.app.pods[callee].service].kind.protocol();
         let tick = sim.edges.entry((caller, callee)).or_default();
-        tick.client.retransmits.push(RetransmitCount { handshake: false, error, count: 1 });
+        tick.client.retransmits.push(RetransmitCount {
+            handshake: false,
+            error,
+            count: 1,
+        });
         tick.client_l7.get_or_insert_with(|| empty_l7(protocol)).requests += 1;
         tick.server_l7.get_or_insert_with(|| empty_l7(protocol)).requests += 1;
         tick.server_l7.as_mut().unwrap().responses += 1;
@@ -164,7 +179,10 @@ fn hang(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     pool.unread_since.get_or_insert(now_ns);
     let kind = sim.app.services[sim.app.pods[callee].service].kind;
     let tick = sim.edges.entry((caller, callee)).or_default();
-    for (side, l7) in [(&mut tick.client, &mut tick.client_l7), (&mut tick.server, &mut tick.server_l7)] {
+    for (side, l7) in [
+        (&mut tick.client, &mut tick.client_l7),
+        (&mut tick.server, &mut tick.server_l7),
+    ] {
         side.connects_attempted += 1;
         side.connects_opened += 1;
         let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
@@ -184,7 +202,11 @@ fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     let tick = sim.edges.entry((caller, callee)).or_default();
     if was_open {
         tick.client_l7.get_or_insert_with(|| empty_l7(kind.protocol())).requests += 1;
-        tick.client.retransmits.push(RetransmitCount { handshake: false, error: Some(0), count: 1 });
+        tick.client.retransmits.push(RetransmitCount {
+            handshake: false,
+            error: Some(0),
+            count: 1,
+        });
     } else {
         tick.client.connects_attempted += 1;
         tick.client.connects_failed.push((0, 1));

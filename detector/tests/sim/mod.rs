@@ -1,7 +1,12 @@
 //! A small simulated cluster that makes plausible frames: for tests and benches of the detector only.
 //!
 //! It knows queueing, retries and pools only as far as frames show them; real frames are the judge of its plausibility.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod faults;
 pub mod spec;
@@ -81,7 +86,12 @@ impl Sim {
         for node in 0..self.app.node_count {
             let ip = IpAddr::V4(Ipv4Addr::new(10, 88, 0, node as u8 + 1));
             let name = NodeName::new(format!("node-{node}"));
-            lines.push(InventoryLine::Node(NodeInfo { name, ips: vec![ip], netns: None, cgroup: None }));
+            lines.push(InventoryLine::Node(NodeInfo {
+                name,
+                ips: vec![ip],
+                netns: None,
+                cgroup: None,
+            }));
         }
         for (index, pod) in self.app.pods.iter().enumerate() {
             lines.push(InventoryLine::Pod(PodInfo {
@@ -98,7 +108,11 @@ impl Sim {
                 name: service.name.clone(),
                 cluster_ip: IpAddr::V4(Ipv4Addr::new(10, 96, (index >> 8) as u8, index as u8)),
                 ports: vec![service.kind.port()],
-                endpoints: self.app.pods_of(index).map(|pod| PodName::new(self.app.pods[pod].name.clone())).collect(),
+                endpoints: self
+                    .app
+                    .pods_of(index)
+                    .map(|pod| PodName::new(self.app.pods[pod].name.clone()))
+                    .collect(),
             }));
         }
         lines.push(InventoryLine::Ready { version: 1 });
@@ -123,7 +137,12 @@ impl Sim {
     /// The next frame.
     pub fn next_frame(&mut self) -> Frame {
         self.tick += 1;
-        self.frame = Frame { seq: self.tick, at_ns: self.now_ns(), span_ns: TICK_NS, ..Frame::default() };
+        self.frame = Frame {
+            seq: self.tick,
+            at_ns: self.now_ns(),
+            span_ns: TICK_NS,
+            ..Frame::default()
+        };
         self.edges.clear();
         self.served.fill(0);
         self.cpu_ns.fill(0);
@@ -153,7 +172,9 @@ impl Sim {
             tick.server.l7.extend(tick.server_l7);
             let service = self.app.pods[callee].service;
             self.frame.edges.push(EdgeSample {
-                caller: caller.map_or(Peer::External(IpAddr::V4(Ipv4Addr::new(10, 88, 9, 9))), |pod| self.app.peer(pod)),
+                caller: caller.map_or(Peer::External(IpAddr::V4(Ipv4Addr::new(10, 88, 9, 9))), |pod| {
+                    self.app.peer(pod)
+                }),
                 callee: self.app.peer(callee),
                 via: Some(self.app.services[service].name.clone()),
                 port: self.app.services[service].kind.port(),
@@ -163,12 +184,27 @@ impl Sim {
         }
         for pod in 0..self.app.pods.len() {
             let usage = self.usage(pod);
-            self.frame.pods.push(PodSample { pod: PodName::new(self.app.pods[pod].name.clone()), usage });
+            self.frame.pods.push(PodSample {
+                pod: PodName::new(self.app.pods[pod].name.clone()),
+                usage,
+            });
         }
         for node in 0..self.app.node_count {
-            let cpu_ns = (0..self.app.pods.len()).filter(|&pod| self.app.pods[pod].node == node).map(|pod| self.cpu_ns[pod]).sum();
-            let usage = UsageSample { cpu_ns: Some(cpu_ns), run_queue_wait_ns: Some(cpu_ns / 5), cpu_periods: Some(2), cpu_throttled_periods: Some(0), ..UsageSample::default() };
-            self.frame.nodes.push(NodeSample { node: NodeName::new(format!("node-{node}")), usage });
+            let cpu_ns = (0..self.app.pods.len())
+                .filter(|&pod| self.app.pods[pod].node == node)
+                .map(|pod| self.cpu_ns[pod])
+                .sum();
+            let usage = UsageSample {
+                cpu_ns: Some(cpu_ns),
+                run_queue_wait_ns: Some(cpu_ns / 5),
+                cpu_periods: Some(2),
+                cpu_throttled_periods: Some(0),
+                ..UsageSample::default()
+            };
+            self.frame.nodes.push(NodeSample {
+                node: NodeName::new(format!("node-{node}")),
+                usage,
+            });
         }
         std::mem::take(&mut self.frame)
     }
@@ -202,14 +238,27 @@ impl Sim {
                 }
             }
             if self.rng.random_bool(0.002) {
-                self.edges.entry(key).or_default().client.retransmits.push(RetransmitCount { handshake: false, error: Some(0), count: 1 });
+                self.edges
+                    .entry(key)
+                    .or_default()
+                    .client
+                    .retransmits
+                    .push(RetransmitCount {
+                        handshake: false,
+                        error: Some(0),
+                        count: 1,
+                    });
             }
         }
     }
 
     /// One request of `caller` to `callee`: milliseconds that the caller waits, and whether it succeeds.
     pub fn call(&mut self, caller: Option<usize>, callee: usize) -> (f64, bool) {
-        self.pools.entry((caller, callee)).or_insert(Pool { open: 4, unread: 0, unread_since: None });
+        self.pools.entry((caller, callee)).or_insert(Pool {
+            open: 4,
+            unread: 0,
+            unread_since: None,
+        });
         if let Some(outcome) = faults::intercept(self, caller, callee) {
             return outcome;
         }
@@ -223,7 +272,16 @@ impl Sim {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a test's bookkeeping")]
-    fn count_request(&mut self, caller: Option<usize>, callee: usize, client_ms: f64, server_ms: f64, ok: bool, hit: Option<bool>, answered: bool) {
+    fn count_request(
+        &mut self,
+        caller: Option<usize>,
+        callee: usize,
+        client_ms: f64,
+        server_ms: f64,
+        ok: bool,
+        hit: Option<bool>,
+        answered: bool,
+    ) {
         let protocol = self.app.services[self.app.pods[callee].service].kind.protocol();
         let rtt_us = (250.0 + 1e3 * faults::network_ms(self, caller, callee)) as u32;
         let tick = self.edges.entry((caller, callee)).or_default();
@@ -231,7 +289,10 @@ impl Sim {
         tick.server.srtt_us_median = Some(rtt_us);
         tick.client.bytes_sent += 60;
         tick.client.bytes_received += 300;
-        for (l7, ms, answered) in [(&mut tick.client_l7, client_ms, answered), (&mut tick.server_l7, server_ms, true)] {
+        for (l7, ms, answered) in [
+            (&mut tick.client_l7, client_ms, answered),
+            (&mut tick.server_l7, server_ms, true),
+        ] {
             let l7 = l7.get_or_insert_with(|| empty_l7(protocol));
             l7.requests += 1;
             if answered {

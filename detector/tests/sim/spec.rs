@@ -67,7 +67,10 @@ pub struct App {
 
 impl App {
     pub fn parse(text: &str) -> Self {
-        let mut app = Self { node_count: 3, ..Self::default() };
+        let mut app = Self {
+            node_count: 3,
+            ..Self::default()
+        };
         for line in text.split(';') {
             let mut ends = line.split("->");
             let caller = app.service(ends.next().unwrap().trim());
@@ -81,7 +84,10 @@ impl App {
 
     /// A tree-like cluster of http services in layers, with databases at the leaves.
     pub fn synthetic(service_count: usize) -> Self {
-        let mut app = Self { node_count: 10, ..Self::default() };
+        let mut app = Self {
+            node_count: 10,
+            ..Self::default()
+        };
         for index in 0..service_count {
             let leaf = index * 3 + 1 >= service_count;
             app.service(&format!("s{index}{}*2", if leaf { ":postgres" } else { "" }));
@@ -94,7 +100,9 @@ impl App {
     }
 
     fn service(&mut self, text: &str) -> usize {
-        let (text, replicas) = text.split_once('*').map_or((text, 1), |(name, count)| (name, count.parse().unwrap()));
+        let (text, replicas) = text
+            .split_once('*')
+            .map_or((text, 1), |(name, count)| (name, count.parse().unwrap()));
         let (name, kind) = match text.split_once(':') {
             Some((name, "redis")) => (name, Kind::Redis),
             Some((name, "postgres")) => (name, Kind::Postgres),
@@ -105,10 +113,18 @@ impl App {
             return known;
         }
         let service = self.services.len();
-        self.services.push(Service { name: name.to_owned(), kind, calls: Vec::new() });
+        self.services.push(Service {
+            name: name.to_owned(),
+            kind,
+            calls: Vec::new(),
+        });
         for replica in 0..replicas {
             let node = self.pods.len() % self.node_count;
-            self.pods.push(Pod { name: format!("{name}-{replica}"), service, node });
+            self.pods.push(Pod {
+                name: format!("{name}-{replica}"),
+                service,
+                node,
+            });
         }
         service
     }
@@ -122,9 +138,14 @@ impl App {
         let of = |name: &str| self.pods.iter().position(|pod| pod.name == name);
         let all = |name: &str| {
             let service = self.services.iter().position(|service| service.name == name);
-            service.map(|service| self.pods_of(service).collect::<Vec<_>>()).unwrap_or_default()
+            service
+                .map(|service| self.pods_of(service).collect::<Vec<_>>())
+                .unwrap_or_default()
         };
-        wanted.into_iter().flat_map(|name| of(name).map_or_else(|| all(name), |pod| vec![pod])).collect()
+        wanted
+            .into_iter()
+            .flat_map(|name| of(name).map_or_else(|| all(name), |pod| vec![pod]))
+            .collect()
     }
 
     pub fn peer(&self, pod: usize) -> Peer {
