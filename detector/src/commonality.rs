@@ -58,6 +58,8 @@ const fn prior(role: Role) -> f64 {
 
 /// A node is blamed rather than a service only if pods of several services share it; then nearly as readily.
 const NODE_PRIOR: f64 = 0.96;
+/// Blame for what lies between two services needs both to be well elsewhere; then it is rarer than any other.
+const PAIR_PRIOR: f64 = 0.85;
 /// Share of a pod's judged edges that must be affected for the pod to be: more than half, so that a healthy pod is not
 /// drawn in by one affected neighbour.
 const POD_PURITY_MIN: f64 = 0.51;
@@ -104,6 +106,7 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
             }
         }
     }
+    explanations.extend(pairs(scene, observations, affected_total));
     explanations.sort_by(|a, b| b.fit.total_cmp(&a.fit).then_with(|| a.place.cmp(&b.place)));
     let mut seen = Vec::new();
     explanations.retain(|explanation| {
@@ -112,6 +115,36 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
         new
     });
     explanations
+}
+
+/// Pairs of services whose edges are affected, and no others of theirs: the affected pods are the callees.
+fn pairs(scene: &Scene<'_>, observations: &[Observation], affected_total: usize) -> Vec<Explanation> {
+    let mut tallies: BTreeMap<(ServiceIx, ServiceIx), (Tally, Vec<PodIx>)> = BTreeMap::new();
+    for observation in observations {
+        let edge = &scene.edges[observation.edge];
+        let (Some(caller), Some(callee)) = (scene.service_of(&edge.caller), scene.service_of(&edge.callee)) else {
+            continue;
+        };
+        let (tally, pods) = tallies.entry((caller, callee)).or_default();
+        if observation.affected {
+            tally.affected += 1.0;
+            pods.extend(edge.callee.pods());
+        } else {
+            tally.healthy += 1.0;
+        }
+    }
+    tallies.retain(|_, (tally, _)| tally.purity() >= POD_PURITY_MIN);
+    let explanation = |((caller, callee), (tally, mut pods)): ((ServiceIx, ServiceIx), (Tally, Vec<PodIx>))| {
+        pods.sort_unstable();
+        pods.dedup();
+        let fit = harmonic_mean(tally.affected / affected_total as f64, tally.purity()) * PAIR_PRIOR;
+        Explanation {
+            place: Place::Edge(caller, callee),
+            pods,
+            fit,
+        }
+    };
+    tallies.into_iter().map(explanation).collect()
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,8 +206,10 @@ fn fit(scene: &Scene<'_>, observations: &[Observation], role: Role, pods: &[PodI
             }
         }
     }
-    let coverage = touched.affected / affected_total as f64;
-    let purity = touched.purity();
+    harmonic_mean(touched.affected / affected_total as f64, touched.purity())
+}
+
+fn harmonic_mean(coverage: f64, purity: f64) -> f64 {
     if coverage + purity > 0.0 {
         2.0 * coverage * purity / (coverage + purity)
     } else {

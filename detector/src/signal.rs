@@ -41,10 +41,6 @@ pub struct Flow {
     pub queue_retransmits: u32,
     /// SYN-ACKs sent again.
     pub synack_retransmits: u32,
-    /// Payload bytes sent.
-    pub bytes_sent: u64,
-    /// Payload bytes received.
-    pub bytes_received: u64,
     /// Requests.
     pub requests: u32,
     /// Answers.
@@ -57,8 +53,10 @@ pub struct Flow {
     pub misses: u32,
     /// Time from request to answer.
     pub latency: LatencyHistogram,
-    /// Median round-trip times of the ticks, microseconds.
-    pub srtt_us: Vec<u32>,
+    /// Sum of the ticks' median round-trip times, microseconds.
+    pub srtt_us_sum: u64,
+    /// Ticks in that sum.
+    pub srtt_ticks: u32,
     /// Protocol spoken, where it is known.
     pub protocol: Option<Protocol>,
     /// Gauge: open connections.
@@ -87,9 +85,8 @@ impl Flow {
             closed: side.connects_closed,
             broken: side.errors.iter().map(|&(_, count)| count).sum(),
             synack_retransmits: side.synack_retransmits,
-            bytes_sent: side.bytes_sent,
-            bytes_received: side.bytes_received,
-            srtt_us: side.srtt_us_median.into_iter().collect(),
+            srtt_us_sum: side.srtt_us_median.map_or(0, u64::from),
+            srtt_ticks: u32::from(side.srtt_us_median.is_some()),
             open: side.open,
             opening_age_ns: side.opening_age_ns_max,
             unread_connections: side.unread_connections,
@@ -159,12 +156,10 @@ impl Flow {
         self.latency.mean_us().map(|us| us / 1e3)
     }
 
-    /// Median of the ticks' round-trip times, milliseconds.
+    /// Mean of the ticks' median round-trip times, milliseconds.
     #[must_use]
     pub fn srtt_ms(&self) -> Option<f64> {
-        let mut values = self.srtt_us.clone();
-        values.sort_unstable();
-        values.get(values.len() / 2).map(|&us| f64::from(us) / 1e3)
+        (self.srtt_ticks > 0).then(|| self.srtt_us_sum as f64 / f64::from(self.srtt_ticks) / 1e3)
     }
 
     /// Something failed at the level of connections.
@@ -190,15 +185,14 @@ impl Accumulate for Flow {
         self.neighbour_retransmits += later.neighbour_retransmits;
         self.queue_retransmits += later.queue_retransmits;
         self.synack_retransmits += later.synack_retransmits;
-        self.bytes_sent += later.bytes_sent;
-        self.bytes_received += later.bytes_received;
         self.requests += later.requests;
         self.responses += later.responses;
         self.errors += later.errors;
         self.hits += later.hits;
         self.misses += later.misses;
         self.latency.merge(&later.latency);
-        self.srtt_us.extend_from_slice(&later.srtt_us);
+        self.srtt_us_sum += later.srtt_us_sum;
+        self.srtt_ticks += later.srtt_ticks;
         self.protocol = later.protocol.or(self.protocol);
         self.open = later.open;
         self.opening_age_ns = later.opening_age_ns;

@@ -157,8 +157,6 @@ pub struct EdgeNorm {
     pub errors_per_open: f64,
     /// Share of lookups that miss.
     pub miss_ratio: Norm,
-    /// Bytes of both directions per second.
-    pub byte_rate: Norm,
 }
 
 /// Requests per second below which a cell is idle: less says nothing of a rate.
@@ -199,7 +197,6 @@ impl EdgeNorm {
             error_ratio: if responses > 0.0 { errors / responses } else { 0.0 },
             errors_per_open: if opened > 0.0 { errors / opened } else { 0.0 },
             miss_ratio: norm(&miss_ratio),
-            byte_rate: Norm::of(busy.iter().map(|cell| bytes(&cell.value) / cell.seconds).collect()),
         }
     }
 
@@ -208,13 +205,6 @@ impl EdgeNorm {
     pub fn learned(&self) -> bool {
         self.busy_cells >= CELLS_MIN
     }
-}
-
-/// Bytes of both directions.
-#[must_use]
-pub fn bytes(edge: &EdgeFlow) -> f64 {
-    edge.best()
-        .map_or(0.0, |flow| (flow.bytes_sent + flow.bytes_received) as f64)
 }
 
 /// Share of lookups that missed, of at least [`LOOKUPS_MIN`].

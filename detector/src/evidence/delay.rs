@@ -151,6 +151,10 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
         let floor = NETWORK_FLOOR_MS
             .max(network.median)
             .max(NETWORK_SPREADS * network.spread);
+        let mut latest = edge.recent().rev().filter_map(|tick| tick.value.network_ms()).take(2);
+        if now - network.median < floor / 2.0 && latest.all(|value| value - network.median < floor) {
+            return Pace::Usual;
+        }
         let pace = shifted(edge, &EdgeFlow::network_ms, network.median, floor);
         if pace != Pace::Unknown || now - network.median < floor / 2.0 {
             return if pace == Pace::Unknown { Pace::Usual } else { pace };

@@ -81,10 +81,11 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         }
         let seen = loss.seen();
         // What is late is sent again before it arrives: on a slow path only recorded drops are losses.
-        let late = matches!(delay::pace(scene, edge), delay::Pace::Slow { .. })
+        let late = seen >= EDGE_COUNT_MIN
+            && matches!(delay::pace(scene, edge), delay::Pace::Slow { .. })
             && loss.dropped_link + loss.dropped_queue < EDGE_COUNT_MIN;
         let surprise = surprise_above(f64::from(seen), edge.norm.retransmit_rate * seconds);
-        if late || ceased(edge, loss) {
+        if late || (seen > 0 && ceased(edge, loss)) {
             continue;
         }
         if seen >= EDGE_COUNT_MIN && surprise >= EDGE_SURPRISE_MIN && edge.norm.learned() {

@@ -226,9 +226,9 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
             edge.now.value.best().map_or(0, |flow| flow.refused)
         };
         let known = edge.norm.busy_cells > 0 || edge.answers() > 0;
-        for &pod in edge.callee.pods() {
+        for &pod in edge.callee.pods().iter().filter(|_| known && refused > 0) {
             let resets = no_socket_resets(scene, pod);
-            if known && refused > 0 && resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
+            if resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
                 refusing.entry(pod).or_insert((0, resets)).0 += refused;
             }
         }
