@@ -1,6 +1,5 @@
 //! How long one detector step takes, and how that grows with the cluster. Simulated frames, fault under way.
 #![expect(missing_docs, reason = "criterion's macro makes a public function")]
-#![allow(missing_docs, reason = "the macro below makes a function without any")]
 
 #[path = "../tests/sim/mod.rs"]
 mod sim;

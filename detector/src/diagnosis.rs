@@ -274,7 +274,7 @@ pub struct Summary {
     pub lost: u64,
     /// Segments that a parser gave up on.
     pub unparsed: u64,
-    /// CPU time of the detector's process, nanoseconds.
+    /// CPU time of the detector's process while it watched, nanoseconds; what starting cost is left out.
     pub cpu_ns: u64,
     /// How long it ran, nanoseconds.
     pub wall_ns: u64,

@@ -6,18 +6,18 @@
 //! explains what ([`mechanism`]), beliefs over time ([`rank`]) and what is said ([`pipeline`], [`diagnosis`]). The naive
 //! rivals ([`baseline`]) judge the same scenes.
 
-pub mod anomaly;
-pub mod baseline;
-pub mod commonality;
-pub mod diagnosis;
-pub mod evidence;
 pub mod inventory;
-pub mod mechanism;
-pub mod memory;
-pub mod pipeline;
-pub mod rank;
-pub mod residual;
-pub mod scene;
 pub mod signal;
-pub mod topology;
 pub mod window;
+pub mod topology;
+pub mod memory;
+pub mod scene;
+pub mod anomaly;
+pub mod residual;
+pub mod evidence;
+pub mod commonality;
+pub mod rank;
+pub mod mechanism;
+pub mod diagnosis;
+pub mod pipeline;
+pub mod baseline;

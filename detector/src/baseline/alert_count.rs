@@ -10,6 +10,9 @@ use crate::topology::ServiceIx;
 /// Steps in a row with alerts before anything is said: a second at 200 ms.
 const STEPS_MIN: u32 = 5;
 
+/// Name under which it speaks.
+pub const NAME: &str = "alert-count";
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct AlertCount {
@@ -18,7 +21,7 @@ pub struct AlertCount {
 
 impl Rival for AlertCount {
     fn name(&self) -> &'static str {
-        "alert-count"
+        NAME
     }
 
     fn judge(&mut self, scene: &Scene<'_>) -> Vec<Candidate> {

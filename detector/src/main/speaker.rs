@@ -8,7 +8,7 @@ use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION, ProgramCost, 
 use gauntlet_detector::pipeline::{Config, NAME, Pipeline};
 use gauntlet_probes::entity::InventoryLine;
 use gauntlet_probes::frame::Frame;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
 use crate::Voices;
@@ -23,6 +23,7 @@ pub(crate) struct Speaker {
     summary: Summary,
     last_seq: Option<u64>,
     begun: Instant,
+    cpu_ns_before: u64,
 }
 
 impl Speaker {
@@ -33,6 +34,8 @@ impl Speaker {
             summary: Summary::default(),
             last_seq: None,
             begun: Instant::now(),
+            // Loading the programs is paid once, whatever the length of the watch.
+            cpu_ns_before: usage().map_or(0, |usage| cpu_ns(&usage)),
         }
     }
 
@@ -77,15 +80,23 @@ impl Speaker {
 
     /// The last line.
     pub(crate) fn finish(mut self, programs: Vec<ProgramCost>) -> anyhow::Result<()> {
-        let usage = getrusage(UsageWho::RUSAGE_SELF).context("failed to read the usage of this process")?;
-        let cpu_ns = (usage.user_time() + usage.system_time()).num_nanoseconds();
-        self.summary.cpu_ns = u64::try_from(cpu_ns).unwrap_or(0);
+        let usage = usage()?;
+        self.summary.cpu_ns = cpu_ns(&usage).saturating_sub(self.cpu_ns_before);
         self.summary.wall_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.summary.rss_bytes_max = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
         self.summary.lost += self.pipeline.edges_refused();
         self.summary.programs = programs;
         say(&DetectorLine::Summary(self.summary))
     }
+}
+
+fn usage() -> anyhow::Result<Usage> {
+    getrusage(UsageWho::RUSAGE_SELF).context("failed to read the usage of this process")
+}
+
+fn cpu_ns(usage: &Usage) -> u64 {
+    let cpu_ns = (usage.user_time() + usage.system_time()).num_nanoseconds();
+    u64::try_from(cpu_ns).unwrap_or(0)
 }
 
 fn say(line: &DetectorLine) -> anyhow::Result<()> {

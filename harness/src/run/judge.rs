@@ -16,8 +16,6 @@ use crate::score::matching::is_right;
 use crate::score::verdict::judge;
 use crate::score::{RunRecord, score};
 
-/// Name under which the detector under test speaks when it speaks for several.
-pub const OWN: &str = "gauntlet";
 /// Largest share of evidence that may be lost in a run that counts: above it, silence of a probe proves nothing.
 const LOSS_RATIO_MAX: f64 = 0.0001;
 
@@ -30,6 +28,8 @@ pub struct Measured<'a> {
     pub app: &'a str,
     /// Trial, from 1.
     pub trial: u32,
+    /// Under which name the detector under test speaks. It may have said nothing, and rivals speak beside it.
+    pub detector: String,
     /// Moments; impact and recovery are found here.
     pub moments: Moments,
     /// Each fault's story.
@@ -84,7 +84,7 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
     };
     let validity = classify(&facts);
     let result = |detector: &str| detector_result(&measured, &moments, onset_ns, detector, &validity);
-    let own = own_name(&measured.statements);
+    let own = measured.detector.as_str();
     let rivals: BTreeSet<&str> = measured
         .statements
         .iter()
@@ -108,13 +108,6 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         degraded: measured.degraded.clone(),
         seconds: measured.seconds.clone(),
     }
-}
-
-/// A foreign detector may bear any name: it is the one that speaks, unless ours does.
-fn own_name(statements: &[Received]) -> &str {
-    let mut names = statements.iter().map(|one| one.diagnosis.detector.as_str());
-    let first = names.clone().next().unwrap_or(OWN);
-    if names.any(|name| name == OWN) { OWN } else { first }
 }
 
 fn detector_result(

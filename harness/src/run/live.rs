@@ -132,6 +132,7 @@ struct Played {
     observed: Observed,
     seconds: Vec<SecondSample>,
     detector_end: DetectorEnd,
+    detector_name: String,
     degraded: Vec<String>,
     late: Vec<Received>,
     residue: Vec<String>,
@@ -146,6 +147,7 @@ impl Played {
             plan,
             app: &order.app.name,
             trial: order.trial,
+            detector: own_name(order, &self.detector_name, &statements),
             moments: self.observed.moments,
             faults: self.observed.faults,
             statements,
@@ -165,6 +167,7 @@ async fn with_cluster(
     cluster: &Arc<LocalCluster>,
     load: Load,
 ) -> Result<(Plan, Played), RunError> {
+    stop_if(&cancel)?;
     let plan = plan(&order.scenario, &plan_inventory(cluster), order.seed)
         .map_err(|error| RunError::Target(error_chain(&error)))?;
     write_json(&order.directory.join("plan.json"), &plan)?;
@@ -178,6 +181,7 @@ async fn with_cluster(
         recorder.step(format!("detector works without: {text}"));
     }
     runtime.prefill(entry, &load, recorder).await?;
+    stop_if(&cancel)?;
     let load_ns = monotonic_ns();
     let handle = runtime.start(entry, load.clone(), order.seed.0)?;
     let control = Arc::new(RunControl::new(Arc::clone(cluster), Arc::clone(&handle), load, load_ns));
@@ -190,7 +194,7 @@ async fn with_cluster(
     let mut observed = timeline.play().await;
     observed.moments.load_ns = load_ns;
     drop(injector);
-    let degraded = detector.degraded.clone();
+    let (degraded, detector_name) = (detector.degraded.clone(), detector.name.clone());
     let (late, detector_end) = detector.finish().await;
     let residue = differences(&before, &residue::snapshot(cluster.pods(), cluster.nodes()));
     let seconds = match Arc::try_unwrap(handle) {
@@ -201,12 +205,22 @@ async fn with_cluster(
         observed,
         seconds,
         detector_end,
+        detector_name,
         degraded,
         late,
         residue,
         harness_errors: Vec::new(),
     };
     Ok((plan, played))
+}
+
+/// A stop that was asked for while things were starting: nothing is injected yet, so taking down is all there is to do.
+fn stop_if(cancel: &Cancel) -> Result<(), RunError> {
+    if *cancel.borrow() {
+        Err(RunError::Interrupted)
+    } else {
+        Ok(())
+    }
 }
 
 async fn start_detector(order: &RunOrder, cluster: &LocalCluster) -> Result<DetectorProcess, RunError> {
@@ -327,6 +341,17 @@ fn sli_second(second: &SecondSample) -> SliSecond {
         p50_us: second.latency.p50_us,
         p90_us: second.latency.p90_us,
         p99_us: second.latency.p99_us,
+    }
+}
+
+/// Ours speaks beside its rivals. A foreign detector speaks under one name: that of its statements, or the one it said
+/// when it was ready.
+fn own_name(order: &RunOrder, ready: &str, statements: &[Received]) -> String {
+    match order.programs.detector {
+        DetectorProgram::Own(_) => gauntlet_detector::pipeline::NAME.to_owned(),
+        DetectorProgram::Foreign(_) => statements
+            .first()
+            .map_or_else(|| ready.to_owned(), |one| one.diagnosis.detector.clone()),
     }
 }
 
