@@ -128,7 +128,11 @@ unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
     const AGE_MAX_NS: u64 = 60_000_000_000;
     // SAFETY: as the caller says.
     let stamp = unsafe { (*ctx.skb.skb).tstamp };
-    if stamp != 0 && stamp < now && now - stamp < AGE_MAX_NS { stamp } else { now }
+    if stamp != 0 && stamp < now && now - stamp < AGE_MAX_NS {
+        stamp
+    } else {
+        now
+    }
 }
 
 /// Counts `length` new bytes, and notes the round-trip time.

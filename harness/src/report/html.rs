@@ -10,6 +10,10 @@ const WIDTH: f64 = 960.0;
 const LEFT: f64 = 70.0;
 const PLOT_HEIGHT: f64 = 160.0;
 const LANE_HEIGHT: f64 = 24.0;
+/// Mean width of a letter of a label.
+const LETTER_WIDTH: f64 = 6.2;
+/// Rows that the labels of moments take in turn.
+const MARK_ROWS: usize = 3;
 
 /// The page.
 #[must_use]
@@ -55,7 +59,7 @@ fn timeline(html: &mut String, view: &RunView) {
     let x = |seconds: f64| LEFT + (WIDTH - LEFT - 10.0) * (seconds / end).clamp(0.0, 1.0);
     let lanes = view.lanes.len().max(1);
     #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
-    let height = 40.0 + PLOT_HEIGHT + 30.0 + lanes as f64 * LANE_HEIGHT + 30.0;
+    let height = 40.0 + PLOT_HEIGHT + 30.0 + lanes as f64 * LANE_HEIGHT + 48.0;
     let _ = write!(
         html,
         "<section><h2>Timeline</h2><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"latency, errors, fault and answers over time\">"
@@ -67,7 +71,7 @@ fn timeline(html: &mut String, view: &RunView) {
             "<rect class=\"span {}\" x=\"{from:.1}\" y=\"24\" width=\"{:.1}\" height=\"{:.1}\"/><text class=\"label\" x=\"{:.1}\" y=\"16\">{}</text>",
             escape(&span.class),
             (to - from).max(0.0),
-            height - 54.0,
+            height - 72.0,
             from + 2.0,
             escape(&span.name),
         );
@@ -75,7 +79,7 @@ fn timeline(html: &mut String, view: &RunView) {
     latency(html, view, &x);
     for (index, mark) in view.marks.iter().enumerate() {
         let at = x(mark.0);
-        let y = height - 6.0 - f64::from(u8::try_from(index % 2).unwrap_or(0)) * 13.0;
+        let y = height - 6.0 - f64::from(u8::try_from(MARK_ROWS - 1 - index % MARK_ROWS).unwrap_or(0)) * 13.0;
         let _ = write!(
             html,
             "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"24\" y2=\"{:.1}\"/><text class=\"label\" x=\"{:.1}\" y=\"{y:.1}\">{} {:.1} s</text>",
@@ -99,11 +103,19 @@ fn timeline(html: &mut String, view: &RunView) {
             let (from, to) = (x(*from_s), x(*to_s));
             let class = if *right { "right" } else { "wrong" };
             let sign = if *right { "✓" } else { "✗" };
+            let room = to - from;
+            // What does not fit is told by the title, and by the sign where that fits.
+            #[expect(clippy::cast_precision_loss, reason = "the length of a short text")]
+            let label = match text.chars().count() as f64 * LETTER_WIDTH {
+                width if width + 20.0 <= room => format!("{sign} {}", escape(text)),
+                _ if room >= 14.0 => sign.to_owned(),
+                _ => String::new(),
+            };
             let _ = write!(
                 html,
-                "<g tabindex=\"0\"><title>{0}</title><rect class=\"answer {class}\" x=\"{from:.1}\" y=\"{y:.1}\" width=\"{1:.1}\" height=\"18\"/><text class=\"label\" x=\"{2:.1}\" y=\"{3:.1}\">{sign} {0}</text></g>",
+                "<g tabindex=\"0\"><title>{0}</title><rect class=\"answer {class}\" x=\"{from:.1}\" y=\"{y:.1}\" width=\"{1:.1}\" height=\"18\"/><text class=\"label\" x=\"{2:.1}\" y=\"{3:.1}\">{label}</text></g>",
                 escape(text),
-                (to - from).max(2.0),
+                room.max(2.0),
                 from + 3.0,
                 y + 13.0,
             );
