@@ -45,7 +45,9 @@ fn every_redis_request_hit_and_miss_is_counted_on_both_sides() {
         assert_eq!(count(|l7| l7.requests), 102);
         assert_eq!(count(|l7| l7.responses), 102);
         assert_eq!((count(|l7| l7.hits), count(|l7| l7.misses)), (70, 30));
-        assert_eq!((count(|l7| l7.errors), count(|l7| l7.unparsed)), (1, 0));
+        // What the server does not know is the caller's mistake.
+        assert_eq!((count(|l7| l7.errors), count(|l7| l7.client_errors)), (0, 1));
+        assert_eq!(count(|l7| l7.unparsed), 0);
         assert_eq!(count(|l7| u32::try_from(l7.latency.count()).unwrap()), 102);
         assert_eq!(total(&sides, |side| side.connects_opened), 1);
         assert_eq!(total(&sides, |side| side.connects_closed), 1);
