@@ -26,11 +26,4 @@ pub mod step;
 pub mod surroundings;
 mod tool;
 
-use gauntlet_probes::frame::MonotonicNanos;
-use nix::time::{ClockId, clock_gettime};
-
-/// CLOCK_MONOTONIC, the one clock of a run.
-pub(crate) fn now_ns() -> MonotonicNanos {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every kernel has this clock");
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-}
+pub(crate) use crate::clock::monotonic_ns as now_ns;

@@ -15,13 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast};
 use tokio::task::JoinSet;
 
 use self::client::Client;
 use self::sample::Collector;
+pub use crate::clock::monotonic_ns;
+
 pub use self::sample::{ErrorKind, Latency, SecondSample};
 use self::schedule::{Arrival, SLICE, Schedule};
 use self::spec::Load;
@@ -35,15 +36,6 @@ const SUBSCRIBER_LAG_MAX: usize = 1024;
 const STOP_GRACE: Duration = Duration::from_millis(300);
 /// Requests of a prefill at once: enough to keep a database busy, few enough not to exhaust it.
 const PREFILL_IN_FLIGHT: usize = 12;
-
-/// Now, on CLOCK_MONOTONIC: the clock of every record of a run, and of the kernel probes.
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    let now: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .expect("every Linux has the monotonic clock")
-        .into();
-    u64::try_from(now.as_nanos()).expect("less than 584 years since boot")
-}
 
 /// Offers load.
 #[derive(Debug)]
