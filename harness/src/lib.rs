@@ -14,6 +14,7 @@ pub mod detectors;
 pub mod timeline;
 pub mod check;
 pub mod score;
+pub mod suite;
 pub mod run;
 pub mod report;
 pub mod doctor;
