@@ -71,6 +71,8 @@ struct Active {
     ends: Instant,
     effect_until: Instant,
     next_probe: Instant,
+    /// Since when every probe found it on some pod at least.
+    partly_since_ns: Option<MonotonicNanos>,
 }
 
 impl<'run, 'sinks> Timeline<'run, 'sinks> {
@@ -249,6 +251,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     ends: now + step.duration,
                     effect_until: now + step.effect_within,
                     next_probe: Instant::now(),
+                    partly_since_ns: None,
                 })
             }
             Err(error) => {
@@ -290,22 +293,31 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     }
 }
 
-async fn probe(record: &mut FaultRecord, active: &Active, injector: &Injector, recorder: &mut Recorder<'_>) {
-    // The probe's start is the onset: what it measured was already so then.
+/// Looks for the effect once. It must be proven on every pod, and its onset is then the start of the first probe of
+/// those that found it on one: what a probe measured was already so when it began, and a detector that saw the first pod
+/// suffer raised no false alarm.
+async fn probe(record: &mut FaultRecord, active: &mut Active, injector: &Injector, recorder: &mut Recorder<'_>) {
     let began_ns: MonotonicNanos = monotonic_ns();
     match verify_effect(injector, &active.injection.subject()).await {
         Effect::Present { measured, .. } => {
-            record.onset_ns = Some(began_ns.max(active.injection.active_at_ns()));
+            let onset_ns = active
+                .partly_since_ns
+                .unwrap_or(began_ns)
+                .max(active.injection.active_at_ns());
+            record.onset_ns = Some(onset_ns);
             record.measured = Some(measured.clone());
             recorder.event_at(
-                began_ns,
+                onset_ns,
                 RunEvent::EffectProven {
                     fault: record.fault.clone(),
                     measured,
                 },
             );
         }
-        Effect::Absent { measured, .. } => record.measured = Some(measured),
+        Effect::Absent { measured, partly, .. } => {
+            active.partly_since_ns = partly.then_some(active.partly_since_ns.unwrap_or(began_ns));
+            record.measured = Some(measured);
+        }
         Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
         Effect::NotApplicable => record.measured = Some("nothing to be measured".to_owned()),
     }

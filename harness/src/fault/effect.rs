@@ -46,6 +46,8 @@ pub enum Effect {
     Absent {
         /// What was measured.
         measured: String,
+        /// Whether it bites on some of the pods already: users and detectors may feel it from here on.
+        partly: bool,
         /// When that was known.
         at_ns: MonotonicNanos,
     },
@@ -246,11 +248,12 @@ fn sum_up(readings: Vec<Measurement>, from_ns: MonotonicNanos) -> Effect {
             reason: "the fault has no pods".to_owned(),
         };
     }
-    let (mut all_bite, mut measured, mut reasons) = (true, Vec::new(), Vec::new());
+    let (mut all_bite, mut partly, mut measured, mut reasons) = (true, false, Vec::new(), Vec::new());
     for reading in readings {
         match reading {
             Ok(reading) => {
                 all_bite &= reading.bites;
+                partly |= reading.bites;
                 measured.push(reading.measured);
             }
             Err(reason) => reasons.push(reason),
@@ -266,6 +269,10 @@ fn sum_up(readings: Vec<Measurement>, from_ns: MonotonicNanos) -> Effect {
             from_ns,
             at_ns,
         },
-        (true, false) => Effect::Absent { measured, at_ns },
+        (true, false) => Effect::Absent {
+            measured,
+            partly,
+            at_ns,
+        },
     }
 }
