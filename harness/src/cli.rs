@@ -2,9 +2,11 @@
 
 pub mod cluster;
 pub mod doctor;
+pub mod live;
 pub mod recover;
 pub mod run;
 pub mod scenario;
+pub mod suite;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ pub enum Exit {
     Internal,
     /// Nothing was selected.
     NothingSelected,
-    /// A scenario is invalid.
+    /// A scenario or suite is invalid.
     InvalidScenario,
     /// This machine cannot.
     CannotHere,
@@ -62,7 +64,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario
+  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario or suite
   69 this machine cannot (privilege, hook, tool) · 70 target or injection failed
   100 the detector fell short · 101 no VALID run could decide · 130 interrupted, after recovery";
 
@@ -72,6 +74,9 @@ pub enum Command {
     /// Run scenarios: bring the application up, inject, measure, score.
     #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
+    /// Run suites of scenarios, in one go, in parts or after an interruption; list, show and validate them.
+    #[command(subcommand)]
+    Suite(suite::SuiteCommand),
     /// Try every hook and tool of this machine; say what works, what degrades, what is missing and what that costs.
     #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),

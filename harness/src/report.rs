@@ -3,5 +3,7 @@
 pub mod console;
 pub mod html;
 pub mod junit;
+pub mod suite_console;
+pub mod suite_summary;
 pub mod summary;
 pub mod view;

@@ -2,7 +2,7 @@
 //!
 //! Does not know pods, seeds or time. [`load`] is the way in; [`model`] is what comes out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub mod catalogue;
 mod fault_spec;
@@ -19,43 +19,74 @@ mod validate;
 pub use model::Scenario;
 pub use problem::ScenarioErrors;
 
+use catalogue::Entry;
 use outline::AppOutline;
 use problem::{Problems, did_you_mean};
-use tree::{At, Span};
+use tree::{At, Node, Span};
 
 /// Loads a scenario by the name it has in the catalogue (the directory, then what is built in) or by its path.
 pub fn load(name_or_path: &str, catalogue: &Path) -> Result<Scenario, ScenarioErrors> {
+    let found = find("scenario", name_or_path, catalogue, catalogue::scenarios)?;
+    let rule = found.name.as_deref().map_or(NameRule::Free, NameRule::Is);
+    read(&found.shown, &found.text, &found.directory, catalogue, rule)
+}
+
+/// A file of the format, found.
+pub(crate) struct Found {
+    /// How reports call it.
+    pub(crate) shown: String,
+    /// What it says.
+    pub(crate) text: String,
+    /// Where paths within it are seen from.
+    pub(crate) directory: PathBuf,
+    /// Its name in the catalogue; `None`: it was asked for by path.
+    pub(crate) name: Option<String>,
+}
+
+/// Finds a file by the name it has among `entries` of the catalogue or by its path. `what` is what a person calls it.
+pub(crate) fn find(
+    what: &str,
+    name_or_path: &str,
+    catalogue: &Path,
+    entries: fn(&Path) -> Vec<Entry>,
+) -> Result<Found, ScenarioErrors> {
+    let unreadable = |shown: &str, error: std::io::Error, advice: &str| {
+        not_found(what, shown, format!("failed to read the file: {error}"), advice)
+    };
     if catalogue::is_path(name_or_path) {
         let path = Path::new(name_or_path);
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            not_found(
-                name_or_path,
-                format!("failed to read the file: {error}"),
-                "check the path",
-            )
-        })?;
-        return read(
-            name_or_path,
-            &text,
-            path.parent().unwrap_or(Path::new(".")),
-            catalogue,
-            NameRule::Free,
-        );
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(name_or_path, error, "check the path"))?;
+        return Ok(Found {
+            shown: name_or_path.to_owned(),
+            text,
+            directory: path.parent().unwrap_or(Path::new(".")).to_owned(),
+            name: None,
+        });
     }
-    let entries = catalogue::scenarios(catalogue);
+    let entries = entries(catalogue);
     let Some(entry) = entries.iter().find(|entry| entry.name == name_or_path) else {
         let advice = did_you_mean(name_or_path, entries.iter().map(|entry| entry.name.as_str()));
-        return Err(not_found(name_or_path, "no scenario has this name".to_owned(), &advice));
+        return Err(not_found(
+            what,
+            name_or_path,
+            format!("no {what} has this name"),
+            &advice,
+        ));
     };
     let shown = entry.display_path();
     let text = entry
         .text()
-        .map_err(|error| not_found(&shown, format!("failed to read the file: {error}"), "check the file"))?;
+        .map_err(|error| unreadable(&shown, error, "check the file"))?;
     let directory = match &entry.origin {
         catalogue::Origin::Disk(path) => path.parent().unwrap_or(catalogue),
         catalogue::Origin::BuiltIn(_) => catalogue,
     };
-    read(&shown, &text, directory, catalogue, NameRule::Is(&entry.name))
+    Ok(Found {
+        shown,
+        text,
+        directory: directory.to_owned(),
+        name: Some(entry.name.clone()),
+    })
 }
 
 /// Reads a scenario from its text. `shown` is how reports call the file.
@@ -64,11 +95,38 @@ pub fn read_text(shown: &str, text: &str, catalogue: &Path) -> Result<Scenario, 
 }
 
 /// What `metadata.name` must be.
-enum NameRule<'a> {
+#[derive(Clone, Copy)]
+pub(crate) enum NameRule<'a> {
     /// Any name.
     Free,
     /// That of the file.
     Is(&'a str),
+}
+
+impl NameRule<'_> {
+    /// Notes a name that is not the file's.
+    pub(crate) fn check(self, name: Option<&At<String>>, problems: &mut Problems) {
+        if let (Self::Is(file), Some(name)) = (self, name)
+            && name.value != file
+        {
+            problems
+                .add(name.span, format!("the file is named `{file}`"))
+                .advise(format!("write `name: {file}`, or rename the file"));
+        }
+    }
+}
+
+/// The text as a document; `None` if it is not YAML, which is noted.
+pub(crate) fn document(text: &str, problems: &mut Problems) -> Option<Node> {
+    match tree::parse(text) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            problems
+                .add(error.span, error.message)
+                .advise("from here on the text is not YAML; the rest was not read");
+            None
+        }
+    }
 }
 
 fn read(
@@ -79,23 +137,11 @@ fn read(
     rule: NameRule<'_>,
 ) -> Result<Scenario, ScenarioErrors> {
     let mut problems = Problems::default();
-    let root = match tree::parse(text) {
-        Ok(root) => root,
-        Err(error) => {
-            problems
-                .add(error.span, error.message)
-                .advise("from here on the text is not YAML; the rest was not read");
-            return Err(problems.into_errors(shown, text));
-        }
+    let Some(root) = document(text, &mut problems) else {
+        return Err(problems.into_errors(shown, text));
     };
     let spec = spec::read(&root, &mut problems);
-    if let (NameRule::Is(file), Some(name)) = (rule, &spec.name)
-        && name.value != file
-    {
-        problems
-            .add(name.span, format!("the file is named `{file}`"))
-            .advise(format!("write `name: {file}`, or rename the file"));
-    }
+    rule.check(spec.name.as_ref(), &mut problems);
     let app = spec
         .app
         .as_ref()
@@ -135,7 +181,7 @@ fn find_app(app: &At<String>, directory: &Path, catalogue: &Path, problems: &mut
 }
 
 /// A report about a file that is not there: its text is what was asked for.
-fn not_found(asked: &str, message: String, advice: &str) -> ScenarioErrors {
+fn not_found(what: &str, asked: &str, message: String, advice: &str) -> ScenarioErrors {
     let mut problems = Problems::default();
     problems
         .add(
@@ -146,7 +192,7 @@ fn not_found(asked: &str, message: String, advice: &str) -> ScenarioErrors {
             message,
         )
         .advise(advice);
-    problems.into_errors("scenario", asked)
+    problems.into_errors(what, asked)
 }
 
 #[cfg(test)]

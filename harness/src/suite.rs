@@ -1,5 +1,20 @@
-//! Many runs as one: what a suite asked for and what came of it.
+//! Many runs that belong together: the file that asks for them, their plan, the playing, and the result.
 //!
-//! [`outcome`] is what gate, comparison and reports read, whether the runs were live or replayed.
+//! Does not know how a run is made; see [`play::CaseRunner`]. What a result is worth is the gate's and the reports'.
 
+pub mod shapes;
+pub mod glob;
+pub mod spec;
+pub(crate) mod choice;
+pub mod plan;
 pub mod outcome;
+pub mod case;
+pub mod event;
+pub mod store;
+pub mod play;
+pub mod merge;
+
+pub use spec::{Chosen, Suite, load};
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ fn catalogue() -> Vec<(String, String)> {
             .map(|entry| entry.expect("readable").path())
     };
     let name = |path: &Path| path.file_stem().expect("a name").to_string_lossy().into_owned();
-    let classes = entries(root).filter(|path| path.is_dir() && name(path) != "apps");
+    let classes = entries(root).filter(|path| path.is_dir() && !["apps", "suites"].contains(&name(path).as_str()));
     let mut found: Vec<(String, String)> = classes
         .flat_map(|class| {
             let class_name = name(&class);
@@ -66,9 +66,13 @@ fn catalogue() -> Vec<(String, String)> {
 
 #[test]
 fn help_says_what_exit_codes_mean() {
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 9] = [
         &["--help"],
         &["run", "--help"],
+        &["suite", "run", "--help"],
+        &["suite", "plan", "--help"],
+        &["suite", "merge", "--help"],
+        &["suite", "validate", "--help"],
         &["doctor", "--help"],
         &["recover", "--help"],
         &["scenario", "validate", "--help"],
@@ -98,13 +102,18 @@ fn help_says_what_exit_codes_mean() {
 
 #[test]
 fn a_call_that_is_not_understood_is_usage() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 11] = [
         (&[], "Usage: gauntlet"),
         (&["rum"], "run"),
         (&["run"], "SCENARIO"),
         (&["run", "none", "--seed", "x"], "--seed"),
         (&["run", "none", "--trials", "0"], "--trials"),
         (&["run", "none", "--format", "xml"], "json"),
+        (&["suite", "run"], "SUITE"),
+        (&["suite", "run", "smoke", "--shard", "3/2"], "i from 1 to n"),
+        (&["suite", "run", "smoke", "--label", "story"], "KEY=VALUE"),
+        (&["suite", "run", "smoke", "--resume"], "--out"),
+        (&["suite", "merge", "a"], "--out"),
     ];
     for (arguments, word) in cases {
         let refused = gauntlet(arguments);
@@ -227,6 +236,61 @@ fn every_scenario_of_the_catalogue_is_valid_and_can_be_shown() {
 }
 
 #[test]
+fn suites_are_listed_shown_and_validated() {
+    let list = gauntlet(&["suite", "list", "--format", "json"]);
+    assert_eq!(list.code, 0, "{}", list.err);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&list.out).expect("an array");
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().expect("text")).collect();
+    assert_eq!(names, ["controls", "nightly", "smoke"]);
+    assert!(rows.iter().all(|row| row["scenarios"].as_u64() > Some(0)), "{rows:?}");
+    let validated = gauntlet(&[&["suite", "validate"][..], &names].concat());
+    assert_eq!(
+        (validated.code, validated.out.lines().count()),
+        (0, 3),
+        "{}",
+        validated.err
+    );
+    let shown = gauntlet(&["suite", "show", "smoke"]);
+    assert!(shown.code == 0 && shown.out.contains("kind: Suite"), "{}", shown.out);
+    for command in ["run", "plan", "show", "validate"] {
+        let refused = gauntlet(&["suite", command, "smok"]);
+        assert_eq!(refused.code, 64, "{command}: {}", refused.err);
+        assert!(
+            refused.err.contains("did you mean `smoke`?"),
+            "{command}: {}",
+            refused.err
+        );
+    }
+}
+
+#[test]
+fn a_plan_says_what_runs_where() {
+    let plan = |more: &[&str]| {
+        let answer = gauntlet(&[&["suite", "plan", "nightly", "--format", "json"], more].concat());
+        (
+            answer.code,
+            serde_json::from_str::<serde_json::Value>(&answer.out).unwrap_or_default(),
+        )
+    };
+    let cases = |value: &serde_json::Value| value["cases"].as_array().expect("a list").len();
+    let (code, whole) = plan(&[]);
+    assert_eq!((code, cases(&whole)), (0, catalogue().len() * 3));
+    let (_, half) = plan(&["--shard", "2/2"]);
+    assert_eq!(half["digest"], whole["digest"], "shards are of one suite");
+    assert_eq!(cases(&half), cases(&whole) / 2);
+    let (_, some) = plan(&["--class", "controls", "--scenario", "p*", "--scenario", "none"]);
+    assert_eq!(cases(&some), 6, "{some}");
+    assert_ne!(some["digest"], whole["digest"]);
+    for nothing in [
+        &["--label", "story=none"][..],
+        &["--scenario", "none", "--shard", "4/4"],
+    ] {
+        let answer = gauntlet(&[&["suite", "plan", "nightly"], nothing].concat());
+        assert_eq!(answer.code, 4, "{nothing:?}: {}", answer.err);
+    }
+}
+
+#[test]
 fn shells_get_completions() {
     for (shell, word) in [
         ("bash", "complete -F _gauntlet"),
@@ -242,7 +306,12 @@ fn shells_get_completions() {
 
 #[test]
 fn without_privileges_it_says_what_to_do() {
-    for arguments in [&["run", "none"][..], &["recover"], &["cluster", "up"]] {
+    for arguments in [
+        &["run", "none"][..],
+        &["suite", "run", "smoke"],
+        &["recover"],
+        &["cluster", "up"],
+    ] {
         let refused = gauntlet_unprivileged(arguments);
         assert_eq!(refused.code, 69, "{arguments:?}: {}", refused.err);
         assert!(refused.err.contains("root"), "{arguments:?}: {}", refused.err);
@@ -252,4 +321,5 @@ fn without_privileges_it_says_what_to_do() {
     assert!(examined.out.contains("→ run as root"), "{}", examined.out);
     // What needs no privileges works without.
     assert_eq!(gauntlet_unprivileged(&["scenario", "list"]).code, 0);
+    assert_eq!(gauntlet_unprivileged(&["suite", "plan", "nightly"]).code, 0);
 }

@@ -8,6 +8,7 @@ use super::{Exit, Format, RecoverArgs};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
+use crate::suite::store::RUNS;
 use crate::target::local::sweep_stale;
 
 /// Undoes what is left. Does nothing while a run is on: what it would find is in use.
@@ -27,9 +28,33 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
         }
         Err(error @ LockError::Io { .. }) => return Err(error.into()),
     };
+    let Leftovers { done, failed } = undo_all(&args.out)?;
+    print(args.format, &done, &failed);
+    Ok(if failed.is_empty() {
+        Exit::Pass
+    } else {
+        Exit::TargetFailed
+    })
+}
+
+/// What killed runs had left, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// What is gone now.
+    pub done: Vec<String>,
+    /// What could not be undone.
+    pub failed: Vec<String>,
+}
+
+/// Undoes what the runs below `out` left, and removes clusters whose owners are gone. The caller holds the run lock: what
+/// this finds must not be in use.
+///
+/// # Errors
+/// When there is no runtime to work with.
+pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for path in journals(&args.out) {
+    for path in journals(out) {
         let left = runtime.block_on(recover_journal(&Journal::at(&path), &Namespaces::default(), None));
         match left {
             Ok(leftovers) => {
@@ -50,20 +75,20 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
         }
     }
     done.extend(sweep_stale());
-    print(args.format, &done, &failed);
-    Ok(if failed.is_empty() {
-        Exit::Pass
-    } else {
-        Exit::TargetFailed
-    })
+    Ok(Leftovers { done, failed })
 }
 
+/// The journals of the runs below `out`, and of the suites below it.
 fn journals(out: &Path) -> Vec<PathBuf> {
-    let mut journals: Vec<PathBuf> = std::fs::read_dir(out)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("journal.jsonl"))
+    let entries = |directory: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let below = entries(out);
+    let of_suites = below.iter().flat_map(|path| entries(&path.join(RUNS)));
+    let runs = below.iter().cloned().chain(of_suites);
+    let mut journals: Vec<PathBuf> = runs
+        .map(|run| run.join("journal.jsonl"))
         .filter(|path| path.is_file())
         .collect();
     journals.sort();

@@ -2,28 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde_json::json;
 
+use super::live::{Locking, Session, programs};
 use super::scenario::{CATALOGUE, rendered};
 use super::{Exit, Format, RunArgs, TargetKind};
-use crate::app::App;
 use crate::clock::monotonic_ns;
 use crate::plan::Seed;
 use crate::report::console::Console;
-use crate::report::{html, junit, summary, view};
-use crate::run::directory::{create, write_whole};
-use crate::run::lock::{LOCK_PATH, LockError, RunLock};
+use crate::report::summary;
+use crate::report::view::RunView;
+use crate::run::directory::create;
 use crate::run::result::RunResult;
-use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
-use crate::scenario::model::Scenario;
+use crate::run::{RunError, RunOrder};
 use crate::score::verdict::Verdict;
-
-/// One scenario that was asked for, with its application.
-struct Case {
-    scenario: Scenario,
-    app: App,
-}
+use crate::suite::Chosen;
+use crate::suite::choice::load_app;
 
 /// A run that ended, with or without a result.
 struct Ended {
@@ -46,34 +40,22 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         }
     };
     let TargetKind::Local = args.target;
-    let programs = programs(args)?;
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("gauntlet: the local target needs root (namespaces, cgroups, eBPF); run it with sudo");
-        return Ok(Exit::CannotHere);
-    }
-    let _lock = if args.no_lock {
-        None
-    } else {
-        match RunLock::acquire(Path::new(LOCK_PATH)) {
-            Ok(lock) => Some(lock),
-            Err(error @ LockError::Held { .. }) => {
-                eprintln!("gauntlet: {error}");
-                return Ok(Exit::CannotHere);
-            }
-            Err(error @ LockError::Io { .. }) => return Err(error.into()),
-        }
+    let programs = programs(args.detector.as_deref())?;
+    let session = match Session::open(programs, Locking::unless(args.no_lock))? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
     };
     let first_seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let ended = run_all(&cases, &programs, args, first_seed)?;
+    let ended = run_all(&cases, &session, args, first_seed)?;
     Ok(conclude(&ended, args.format))
 }
 
-fn select(names: &[String]) -> Result<Vec<Case>, Vec<String>> {
+fn select(names: &[String]) -> Result<Vec<Chosen>, Vec<String>> {
     let (mut cases, mut problems) = (Vec::new(), Vec::new());
     for name in names {
         match crate::scenario::load(name, Path::new(CATALOGUE)) {
             Ok(scenario) => match load_app(&scenario.app, name) {
-                Ok(app) => cases.push(Case { scenario, app }),
+                Ok(app) => cases.push(Chosen { scenario, app }),
                 Err(error) => problems.push(crate::doctor::error_chain(&error)),
             },
             Err(errors) => problems.push(rendered(&errors)),
@@ -82,37 +64,7 @@ fn select(names: &[String]) -> Result<Vec<Case>, Vec<String>> {
     if problems.is_empty() { Ok(cases) } else { Err(problems) }
 }
 
-/// An application that a scenario file names by path is looked for beside that file first.
-fn load_app(app: &str, scenario: &str) -> Result<App, crate::app::AppError> {
-    let beside = Path::new(scenario).parent().map(|directory| directory.join(app));
-    match beside {
-        Some(path) if crate::scenario::catalogue::is_path(app) && path.is_file() => {
-            crate::app::load(&path.display().to_string())
-        }
-        _ => crate::app::load(app),
-    }
-}
-
-fn programs(args: &RunArgs) -> anyhow::Result<Programs> {
-    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-    let beside = |name: &str| gauntlet.with_file_name(name);
-    let detector = match &args.detector {
-        Some(program) => DetectorProgram::Foreign(program.clone()),
-        None => DetectorProgram::Own(beside("gauntlet-detector")),
-    };
-    Ok(Programs {
-        app: beside("gauntlet-app"),
-        detector,
-        gauntlet,
-    })
-}
-
-fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64) -> anyhow::Result<Vec<Ended>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let cancel = runtime.block_on(async { watch_signals() })?;
+fn run_all(cases: &[Chosen], session: &Session, args: &RunArgs, first_seed: u64) -> anyhow::Result<Vec<Ended>> {
     let mut ended = Vec::new();
     'cases: for case in cases {
         for trial in 1..=args.trials {
@@ -124,19 +76,19 @@ fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64)
                 seed: Seed(seed),
                 trial,
                 directory: directory.clone(),
-                programs: programs.clone(),
+                programs: session.programs().clone(),
             };
             announce(&order, args.trials);
             let mut console = Console::new(monotonic_ns());
-            let outcome = runtime.block_on(execute(&order, &mut console, cancel.clone()));
+            let outcome = session.run(&order, &mut console);
             console.finish();
-            report(&order, &outcome, args.format)?;
+            report(&order, &outcome, args.format);
             let stop = matches!(outcome, Err(RunError::Interrupted | RunError::CannotHere(_)));
             ended.push(Ended {
                 scenario: case.scenario.name.clone(),
                 seed,
                 directory,
-                outcome,
+                outcome: outcome.map(|(result, _)| result),
             });
             if stop {
                 break 'cases;
@@ -144,25 +96,6 @@ fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64)
         }
     }
     Ok(ended)
-}
-
-/// True from the first Ctrl-C or SIGTERM on. A second one ends the process at once; agents and warden clean up.
-fn watch_signals() -> std::io::Result<tokio::sync::watch::Receiver<bool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (sender, receiver) = tokio::sync::watch::channel(false);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::spawn(async move {
-        for count in 1.. {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if count > 1 || sender.send(true).is_err() {
-                std::process::exit(i32::from(Exit::Interrupted.code()));
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 fn announce(order: &RunOrder, trials: u32) {
@@ -180,20 +113,15 @@ fn announce(order: &RunOrder, trials: u32) {
     eprintln!("{}", order.scenario.title);
 }
 
-fn report(order: &RunOrder, outcome: &Result<RunResult, RunError>, format: Format) -> anyhow::Result<()> {
+fn report(order: &RunOrder, outcome: &Result<(RunResult, RunView), RunError>, format: Format) {
     match outcome {
-        Ok(result) => {
-            let shown = view::view(order, result);
-            write_whole(&order.directory.join("report.html"), html::page(&shown).as_bytes())?;
-            write_whole(&order.directory.join("junit.xml"), junit::junit(result).as_bytes())?;
-            if format == Format::Human {
-                println!("{}", summary::text(&shown));
-                println!("report  {}", order.directory.join("report.html").display());
-            }
+        Ok((_, shown)) if format == Format::Human => {
+            println!("{}", summary::text(shown));
+            println!("report  {}", order.directory.join("report.html").display());
         }
+        Ok(_) => {}
         Err(error) => eprintln!("gauntlet: {}", crate::doctor::error_chain(error)),
     }
-    Ok(())
 }
 
 fn conclude(ended: &[Ended], format: Format) -> Exit {

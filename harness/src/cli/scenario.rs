@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use crate::cli::{Exit, Format, ScenarioCommand};
-use crate::scenario::ScenarioErrors;
 use crate::scenario::catalogue::{self, Entry};
+use crate::scenario::{ScenarioErrors, find};
 
 /// Directory of the catalogue, below the current one; what is built into the program stands in where it is missing.
 pub const CATALOGUE: &str = "scenarios";
@@ -17,7 +17,7 @@ pub const CATALOGUE: &str = "scenarios";
 pub fn scenario(command: &ScenarioCommand) -> anyhow::Result<Exit> {
     match command {
         ScenarioCommand::List { format } => list(*format),
-        ScenarioCommand::Show { scenario } => show(scenario),
+        ScenarioCommand::Show { scenario } => show("scenario", scenario, catalogue::scenarios),
         ScenarioCommand::Validate { scenarios } => Ok(validate(scenarios)),
     }
 }
@@ -55,31 +55,15 @@ fn list(format: Format) -> anyhow::Result<Exit> {
     })
 }
 
-fn show(name: &str) -> anyhow::Result<Exit> {
-    let text = if catalogue::is_path(name) {
-        std::fs::read_to_string(name).map_err(|error| format!("failed to read {name}: {error}"))
-    } else {
-        match catalogue::scenarios(Path::new(CATALOGUE))
-            .into_iter()
-            .find(|entry| entry.name == name)
-        {
-            Some(entry) => entry
-                .text()
-                .map_err(|error| format!("failed to read {}: {error}", entry.display_path())),
-            // Loading says which names are near.
-            None => Err(match crate::scenario::load(name, Path::new(CATALOGUE)) {
-                Err(errors) => rendered(&errors),
-                Ok(_) => format!("{name} is not in the catalogue"),
-            }),
-        }
-    };
-    match text {
-        Ok(text) => {
-            write!(std::io::stdout().lock(), "{text}")?;
+/// Prints the text of a file of the catalogue, or of any path. `what` is what a person calls such a file.
+pub(super) fn show(what: &str, name: &str, entries: fn(&Path) -> Vec<Entry>) -> anyhow::Result<Exit> {
+    match find(what, name, Path::new(CATALOGUE), entries) {
+        Ok(found) => {
+            write!(std::io::stdout().lock(), "{}", found.text)?;
             Ok(Exit::Pass)
         }
-        Err(problem) => {
-            eprintln!("{problem}");
+        Err(errors) => {
+            eprintln!("{}", rendered(&errors));
             Ok(Exit::InvalidScenario)
         }
     }

@@ -11,6 +11,7 @@ use crate::run::result::{DetectorResult, RunResult};
 use crate::score::matching::{PodsAnswer, Rank};
 use crate::score::moments::TimeTo;
 use crate::score::summary::{Quantile, RunOutcome, summarize};
+use crate::score::verdict::Verdict;
 
 /// One run's verdict with its evidence.
 #[must_use]
@@ -70,8 +71,15 @@ pub fn table(results: &[&RunResult]) -> String {
             first.map_or("nothing".to_owned(), super::console::candidate_text),
         );
     }
-    for (name, outcomes) in by_detector(results) {
-        let summary = summarize(&outcomes);
+    text + &detector_lines(&by_detector(results))
+}
+
+/// One line for each detector: what its runs say together.
+#[must_use]
+pub fn detector_lines(detectors: &[(String, Vec<RunOutcome>)]) -> String {
+    let mut text = String::new();
+    for (name, outcomes) in detectors {
+        let summary = summarize(outcomes);
         let share = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{:.2}", value));
         let _ = writeln!(
             text,
@@ -177,10 +185,16 @@ fn by_detector(results: &[&RunResult]) -> Vec<(String, Vec<RunOutcome>)> {
 /// `pass`, `inconclusive` or `fail`.
 #[must_use]
 pub fn verdict_name(detector: &DetectorResult) -> &'static str {
-    match detector.judgement.verdict {
-        crate::score::verdict::Verdict::Pass => "pass",
-        crate::score::verdict::Verdict::Inconclusive => "inconclusive",
-        crate::score::verdict::Verdict::Fail => "fail",
+    verdict_word(detector.judgement.verdict)
+}
+
+/// `pass`, `inconclusive` or `fail`.
+#[must_use]
+pub const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Inconclusive => "inconclusive",
+        Verdict::Fail => "fail",
     }
 }
 

@@ -13,13 +13,17 @@ use super::RunError;
 /// # Errors
 /// When it cannot be made.
 pub fn create(out: &Path, scenario: &str, seed: u64) -> Result<PathBuf, RunError> {
+    create_stamped(out, &format!("{scenario}-s{seed}"))
+}
+
+/// Makes a new directory below `out` whose name is the time of day and `name`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_stamped(out: &Path, name: &str) -> Result<PathBuf, RunError> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = format!(
-        "{}-{:03}-{scenario}-s{seed}",
-        utc_stamp(since_epoch.as_secs()),
-        since_epoch.subsec_millis()
-    );
-    let path = out.join(name);
+    let stamp = utc_stamp(since_epoch.as_secs());
+    let path = out.join(format!("{stamp}-{:03}-{name}", since_epoch.subsec_millis()));
     let failed = |source| RunError::Directory {
         path: path.clone(),
         source,

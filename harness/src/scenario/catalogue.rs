@@ -1,4 +1,4 @@
-//! Finds scenarios and applications: next to the user first, then those that are built in.
+//! Finds scenarios, suites and applications: next to the user first, then those that are built in.
 //!
 //! Does not read them.
 
@@ -10,6 +10,8 @@ include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
 /// The directory of applications within a catalogue.
 const APPS: &str = "apps";
+/// The directory of suites within a catalogue.
+const SUITES: &str = "suites";
 /// Deepest directory that is searched; a catalogue has two levels.
 const DEEPEST: usize = 4;
 
@@ -56,33 +58,51 @@ fn built_in(path: &str) -> Option<&'static str> {
     FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
 }
 
+/// What a file of the catalogue declares, by its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scenario,
+    Suite,
+    App,
+}
+
+impl Kind {
+    fn of_class(class: &str) -> Self {
+        match class {
+            APPS => Self::App,
+            SUITES => Self::Suite,
+            _ => Self::Scenario,
+        }
+    }
+}
+
 /// All scenarios: those below `directory`, and the built-in ones of other names. In order of class and name.
 #[must_use]
 pub fn scenarios(directory: &Path) -> Vec<Entry> {
-    entries(directory)
-        .into_iter()
-        .filter(|entry| entry.class != APPS)
-        .collect()
+    entries(directory, Kind::Scenario)
+}
+
+/// All suites, likewise.
+#[must_use]
+pub fn suites(directory: &Path) -> Vec<Entry> {
+    entries(directory, Kind::Suite)
 }
 
 /// All applications, likewise.
 #[must_use]
 pub fn apps(directory: &Path) -> Vec<Entry> {
-    entries(directory)
-        .into_iter()
-        .filter(|entry| entry.class == APPS)
-        .collect()
+    entries(directory, Kind::App)
 }
 
-fn entries(directory: &Path) -> Vec<Entry> {
-    let mut found = Vec::new();
+fn entries(directory: &Path, kind: Kind) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
     let mut pending = vec![(directory.to_owned(), 0)];
     while let Some((current, depth)) = pending.pop() {
         let Ok(listing) = fs::read_dir(&current) else { continue };
         for path in listing.filter_map(|entry| Some(entry.ok()?.path())) {
             if path.is_dir() && depth < DEEPEST {
                 pending.push((path, depth + 1));
-            } else if let Some((class, name)) = class_and_name(path.strip_prefix(directory).unwrap_or(&path)) {
+            } else if let Some((class, name)) = class_and_name(path.strip_prefix(directory).unwrap_or(&path), kind) {
                 found.push(Entry {
                     name,
                     class,
@@ -92,13 +112,10 @@ fn entries(directory: &Path) -> Vec<Entry> {
         }
     }
     for (path, _) in FILES {
-        let Some((class, name)) = class_and_name(Path::new(path)) else {
+        let Some((class, name)) = class_and_name(Path::new(path), kind) else {
             continue;
         };
-        if !found
-            .iter()
-            .any(|entry| entry.name == name && (entry.class == APPS) == (class == APPS))
-        {
+        if !found.iter().any(|entry| entry.name == name) {
             found.push(Entry {
                 name,
                 class,
@@ -110,7 +127,8 @@ fn entries(directory: &Path) -> Vec<Entry> {
     found
 }
 
-fn class_and_name(path: &Path) -> Option<(String, String)> {
+/// Class and name of a file of `kind`; `None` of any other.
+fn class_and_name(path: &Path, kind: Kind) -> Option<(String, String)> {
     if !matches!(path.extension()?.to_str()?, "yaml" | "yml") {
         return None;
     }
@@ -118,7 +136,8 @@ fn class_and_name(path: &Path) -> Option<(String, String)> {
         .parent()
         .map(|parent| parent.to_string_lossy().into_owned())
         .unwrap_or_default();
-    Some((class, path.file_stem()?.to_str()?.to_owned()))
+    let name = path.file_stem()?.to_str()?.to_owned();
+    (Kind::of_class(&class) == kind).then_some((class, name))
 }
 
 /// Whether `text` is meant as a path rather than as a name of the catalogue.

@@ -41,6 +41,12 @@ impl Problems {
         self.0.is_empty()
     }
 
+    /// How many things are wrong.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The problems in the order of the text.
     #[must_use]
     pub fn into_errors(self, name: &str, text: &str) -> ScenarioErrors {

@@ -6,7 +6,13 @@ use std::fmt::Write as _;
 
 use super::reader::{Absent, Field, Shape};
 
-const fn must(name: &'static str, kind: &'static str, meaning: &'static str, example: &'static str) -> Field {
+/// A field that must be written.
+pub(crate) const fn must(
+    name: &'static str,
+    kind: &'static str,
+    meaning: &'static str,
+    example: &'static str,
+) -> Field {
     Field {
         name,
         kind,
@@ -16,7 +22,8 @@ const fn must(name: &'static str, kind: &'static str, meaning: &'static str, exa
     }
 }
 
-const fn may(
+/// A field that may be left out; `absent` says what holds then.
+pub(crate) const fn may(
     name: &'static str,
     kind: &'static str,
     absent: &'static str,
@@ -300,8 +307,14 @@ pub static KINDS: [(&str, &Shape); 12] = [
 /// The tables as Markdown, for `scenarios/README.md` and for `gauntlet explain`.
 #[must_use]
 pub fn reference() -> String {
+    tables(ALL)
+}
+
+/// Tables of any shapes as Markdown.
+#[must_use]
+pub fn tables(shapes: &[&Shape]) -> String {
     let mut text = String::new();
-    for shape in ALL {
+    for shape in shapes {
         writeln!(text, "### `{}`\n", shape.path).expect("a string takes everything");
         if shape.fields.is_empty() {
             text.push_str("No parameters.\n\n");

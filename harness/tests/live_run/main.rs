@@ -4,6 +4,7 @@
 //! kills twenty runs instead of three.
 
 mod play;
+mod suite;
 mod traces;
 
 use std::fs;

@@ -1,0 +1,134 @@
+//! What `gauntlet run` and `gauntlet suite run` share: privilege, lock, signals, programs, and one run with its pages.
+//!
+//! Does not choose what runs, and does not decide exit codes of results.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+
+use super::Exit;
+use crate::report::view::RunView;
+use crate::report::{html, junit, view};
+use crate::run::directory::write_whole;
+use crate::run::event::EventSink;
+use crate::run::lock::{LOCK_PATH, LockError, RunLock};
+use crate::run::result::RunResult;
+use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
+use crate::timeline::Cancel;
+
+/// Whether other live runs on this machine are kept away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locking {
+    /// This session runs alone, or not at all.
+    Machine,
+    /// Whoever asked for it accepts that runs measure each other.
+    Off,
+}
+
+impl Locking {
+    /// From `--no-lock`.
+    #[must_use]
+    pub fn unless(no_lock: bool) -> Self {
+        if no_lock { Self::Off } else { Self::Machine }
+    }
+}
+
+/// The right and the means to make live runs, while this lives.
+#[derive(Debug)]
+pub struct Session {
+    runtime: Runtime,
+    cancel: Cancel,
+    programs: Programs,
+    _lock: Option<RunLock>,
+}
+
+impl Session {
+    /// Opens a session, or says on standard error why there is none and returns how to exit.
+    ///
+    /// # Errors
+    /// When the harness itself fails.
+    pub fn open(programs: Programs, locking: Locking) -> anyhow::Result<Result<Self, Exit>> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("gauntlet: the local target needs root (namespaces, cgroups, eBPF); run it with sudo");
+            return Ok(Err(Exit::CannotHere));
+        }
+        let lock = match locking {
+            Locking::Off => None,
+            Locking::Machine => match RunLock::acquire(Path::new(LOCK_PATH)) {
+                Ok(lock) => Some(lock),
+                Err(error @ LockError::Held { .. }) => {
+                    eprintln!("gauntlet: {error}");
+                    return Ok(Err(Exit::CannotHere));
+                }
+                Err(error @ LockError::Io { .. }) => return Err(error.into()),
+            },
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let cancel = runtime.block_on(async { watch_signals() })?;
+        Ok(Ok(Self {
+            runtime,
+            cancel,
+            programs,
+            _lock: lock,
+        }))
+    }
+
+    /// The programs that runs start.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// Makes one run, and the pages of its directory.
+    ///
+    /// # Errors
+    /// [`RunError`] when there is no result.
+    pub fn run(&self, order: &RunOrder, sink: &mut dyn EventSink) -> Result<(RunResult, RunView), RunError> {
+        let result = self.runtime.block_on(execute(order, sink, self.cancel.clone()))?;
+        let shown = view::view(order, &result);
+        write_whole(&order.directory.join("report.html"), html::page(&shown).as_bytes())?;
+        write_whole(&order.directory.join("junit.xml"), junit::junit(&result).as_bytes())?;
+        Ok((result, shown))
+    }
+}
+
+/// The programs that runs start: ours lie beside this one; the detector is `foreign`, or ours.
+///
+/// # Errors
+/// When this program's own file cannot be found.
+pub fn programs(foreign: Option<&Path>) -> anyhow::Result<Programs> {
+    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+    let beside = |name: &str| gauntlet.with_file_name(name);
+    let detector = match foreign {
+        Some(program) => DetectorProgram::Foreign(program.to_owned()),
+        None => DetectorProgram::Own(beside("gauntlet-detector")),
+    };
+    Ok(Programs {
+        app: beside("gauntlet-app"),
+        detector,
+        gauntlet,
+    })
+}
+
+/// True from the first Ctrl-C or SIGTERM on. A second one ends the process at once; agents and warden clean up.
+fn watch_signals() -> std::io::Result<Cancel> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (sender, receiver) = tokio::sync::watch::channel(false);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        for count in 1.. {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if count > 1 || sender.send(true).is_err() {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,194 @@
+//! `gauntlet suite run`: live runs of a suite's cases, kept one by one, gone on with after an interruption.
+
+use std::path::{Path, PathBuf};
+
+use super::{SuiteRunArgs, conclude, exit_of};
+use crate::cli::live::{Locking, Session, programs};
+use crate::cli::recover::undo_all;
+use crate::cli::{Exit, TargetKind};
+use crate::doctor::error_chain;
+use crate::plan::Seed;
+use crate::report::suite_console::SuiteConsole;
+use crate::run::directory::{create, create_stamped};
+use crate::run::environment::Environment;
+use crate::run::{DetectorProgram, RunError, RunOrder};
+use crate::suite::Chosen;
+use crate::suite::case;
+use crate::suite::outcome::{Mode, SuiteResult};
+use crate::suite::plan::{PlannedCase, SuitePlan, hex_digest};
+use crate::suite::play::{CaseRunner, Ending, Ran, play};
+use crate::suite::store::{Beginning, Header, RUNS, Store, StoreError, short};
+
+/// Directory in which suites get their directories, unless one is named.
+const OUT: &str = "runs";
+
+/// Runs what was asked for.
+///
+/// # Errors
+/// When the harness itself fails (a bug or an unusable output directory).
+pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
+    let plan = match args.selection.plan() {
+        Ok(plan) => plan,
+        Err(exit) => return Ok(exit),
+    };
+    let TargetKind::Local = args.target;
+    let session = match Session::open(programs(args.detector.as_deref())?, Locking::unless(args.no_lock))? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
+    };
+    let detector = match detector_digest(&session) {
+        Ok(digest) => digest,
+        Err(why) => {
+            eprintln!("gauntlet: {why}");
+            return Ok(Exit::CannotHere);
+        }
+    };
+    let header = Header::new(&plan, Mode::Live, args.selection.shard, detector);
+    let (directory, store) = match open(args, &plan, header) {
+        Ok(opened) => opened,
+        Err(error) if error.is_mistake() => {
+            eprintln!("gauntlet: {}", error_chain(&error));
+            return Ok(Exit::InvalidScenario);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let left = undo_all(&directory.join(RUNS))?;
+    left.done.iter().for_each(|line| eprintln!("{line}"));
+    left.failed
+        .iter()
+        .for_each(|line| eprintln!("gauntlet: not undone: {line}"));
+    if !left.failed.is_empty() {
+        return Ok(Exit::TargetFailed);
+    }
+    let (result, ending) = play_live(args, &plan, store, &session, &directory)?;
+    let exit = match &ending {
+        Ending::Complete => exit_of(&result),
+        Ending::Interrupted => Exit::Interrupted,
+        Ending::CannotHere(why) => {
+            eprintln!("gauntlet: this machine cannot go on: {why}");
+            Exit::CannotHere
+        }
+    };
+    conclude(&result, &directory, exit, args.format);
+    if ending != Ending::Complete {
+        eprintln!("gauntlet: go on with --out {}", directory.display());
+    }
+    Ok(exit)
+}
+
+/// The directory of the suite, ours, with what it holds already.
+fn open(args: &SuiteRunArgs, plan: &SuitePlan, header: Header) -> Result<(PathBuf, Store), StoreError> {
+    let beginning = if args.resume {
+        Beginning::Refused
+    } else {
+        Beginning::Allowed
+    };
+    let part = plan.part(args.selection.shard);
+    let directory = match &args.out {
+        Some(directory) => directory.clone(),
+        None => create_stamped(Path::new(OUT), &format!("suite-{}", plan.suite))?,
+    };
+    let store = Store::open(&directory, header, &part, beginning)?;
+    let directory = directory.canonicalize().map_err(|source| RunError::Directory {
+        path: directory,
+        source,
+    })?;
+    Ok((directory, store))
+}
+
+fn play_live(
+    args: &SuiteRunArgs,
+    plan: &SuitePlan,
+    mut store: Store,
+    session: &Session,
+    directory: &Path,
+) -> anyhow::Result<(SuiteResult, Ending)> {
+    let part = plan.part(args.selection.shard);
+    let shard = args
+        .selection
+        .shard
+        .map_or(String::new(), |shard| format!(", shard {shard}"));
+    eprintln!(
+        "suite {} digest {} version {}: {} cases{shard}, in {}",
+        plan.suite,
+        short(&plan.digest),
+        env!("CARGO_PKG_VERSION"),
+        part.len(),
+        directory.display()
+    );
+    let mut console = SuiteConsole::new();
+    let mut runner = LiveRunner {
+        session,
+        home: directory,
+        console: console.clone(),
+    };
+    let ending = play(plan, &part, &mut store, &mut runner, &mut console);
+    console.finish();
+    // Also after an error: what ended is worth a result.
+    let result = store.write_result()?;
+    Ok((result, ending?))
+}
+
+/// Makes live runs on the local target.
+struct LiveRunner<'a> {
+    session: &'a Session,
+    /// The suite's directory.
+    home: &'a Path,
+    console: SuiteConsole,
+}
+
+impl CaseRunner for LiveRunner<'_> {
+    fn detector_name(&self) -> String {
+        match &self.session.programs().detector {
+            DetectorProgram::Own(_) => gauntlet_detector::pipeline::NAME.to_owned(),
+            DetectorProgram::Foreign(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    fn run(&mut self, chosen: &Chosen, case: &PlannedCase, seed: Seed) -> Result<Ran, RunError> {
+        let directory = create(&self.home.join(RUNS), &chosen.scenario.name, seed.0)?;
+        let order = RunOrder {
+            scenario: chosen.scenario.clone(),
+            app: chosen.app.clone(),
+            seed,
+            trial: case.key.trial,
+            directory: directory.clone(),
+            programs: self.session.programs().clone(),
+        };
+        let within = directory.strip_prefix(self.home).unwrap_or(&directory);
+        let ran = self.session.run(&order, &mut self.console.phases());
+        let (result, _) = ran.map_err(|error| match error {
+            // The case's result has no directory, and this is where the reasons are.
+            RunError::Target(why) => RunError::Target(format!("{why} (see {})", within.display())),
+            other => other,
+        })?;
+        let recording = read_opt(&directory.join("frames.zst"))?.map(|bytes| hex_digest(&bytes));
+        let environment = read_opt(&directory.join("environment.json"))?;
+        let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
+        Ok(Ran {
+            detector: environment.map(|environment| environment.detector),
+            case: case::of_run(&chosen.scenario, &result, Some(within.to_owned()), recording),
+        })
+    }
+}
+
+/// A file of a run directory; `None`: the run did without.
+fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, RunError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RunError::Directory {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// SHA-256 of the detector's program: a suite is not gone on with by another.
+fn detector_digest(session: &Session) -> Result<String, String> {
+    let (DetectorProgram::Own(program) | DetectorProgram::Foreign(program)) = &session.programs().detector;
+    match std::fs::read(program) {
+        Ok(bytes) => Ok(hex_digest(&bytes)),
+        Err(error) => Err(format!("failed to read the detector {}: {error}", program.display())),
+    }
+}

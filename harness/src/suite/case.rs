@@ -1,0 +1,117 @@
+//! From a run, or from its failure, to the result of a case.
+//!
+//! Does not decide whether a run is repeated.
+
+use std::path::PathBuf;
+
+use super::outcome::{CaseResult, DetectorOutcome};
+use crate::check::validity::{Class, Validity};
+use crate::detectors::DetectorEnd;
+use crate::plan::Seed;
+use crate::run::result::{DetectorResult, RunResult};
+use crate::scenario::model::{Place, Scenario};
+use crate::score::Score;
+use crate::score::moments::FalseAlarms;
+use crate::score::verdict::judge;
+
+/// A run that ended with a result. `directory` and `recording` are as in [`CaseResult`].
+#[must_use]
+pub fn of_run(
+    scenario: &Scenario,
+    result: &RunResult,
+    directory: Option<PathBuf>,
+    recording: Option<String>,
+) -> CaseResult {
+    CaseResult {
+        scenario: result.scenario.clone(),
+        trial: result.trial,
+        seed: Seed(result.seed),
+        app: result.app.clone(),
+        labels: scenario.labels.clone(),
+        recording,
+        directory,
+        validity: result.validity.clone(),
+        invalid_attempts: Vec::new(),
+        truth: truth_texts(scenario),
+        detector: outcome(&result.detector, failure(&result.detector_end)),
+        rivals: result.rivals.iter().map(|rival| outcome(rival, None)).collect(),
+    }
+}
+
+/// A run that has no result: the harness or the target failed. It says nothing of the detector.
+#[must_use]
+pub fn of_failure(scenario: &Scenario, app: &str, trial: u32, seed: Seed, detector: &str, error: &str) -> CaseResult {
+    let class = Class::HarnessError;
+    let validity = Validity {
+        class,
+        findings: vec![format!("{}: {error}", class.name())],
+    };
+    let score = Score {
+        detector: detector.to_owned(),
+        arm: scenario.arm(),
+        answer: None,
+        false_alarms: FalseAlarms {
+            episodes_ns: Vec::new(),
+            fault_free_ns: 0,
+        },
+    };
+    CaseResult {
+        scenario: scenario.name.clone(),
+        trial,
+        seed,
+        app: app.to_owned(),
+        labels: scenario.labels.clone(),
+        recording: None,
+        directory: None,
+        invalid_attempts: Vec::new(),
+        truth: truth_texts(scenario),
+        detector: DetectorOutcome {
+            name: detector.to_owned(),
+            judgement: judge(&score, &validity, &scenario.limits),
+            score,
+            first: None,
+            failure: None,
+        },
+        rivals: Vec::new(),
+        validity,
+    }
+}
+
+fn outcome(detector: &DetectorResult, failure: Option<String>) -> DetectorOutcome {
+    DetectorOutcome {
+        name: detector.score.detector.clone(),
+        score: detector.score.clone(),
+        judgement: detector.judgement.clone(),
+        first: detector
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.candidates.first().cloned()),
+        failure,
+    }
+}
+
+/// How a detector failed, in words; `None`: it did not.
+fn failure(end: &DetectorEnd) -> Option<String> {
+    let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let failures = [
+        end.ended_early.then(|| format!("ended by itself ({})", end.outcome)),
+        // An end that was asked for and is no success is a crash or a hang.
+        (!end.ended_early && end.outcome != "exit status: 0").then(|| end.outcome.clone()),
+        count(end.flood_count, "statements beyond the bound"),
+        count(end.nonsense_count, "lines that were none of the protocol's"),
+    ];
+    let failures: Vec<String> = failures.into_iter().flatten().collect();
+    (!failures.is_empty()).then(|| failures.join("; "))
+}
+
+fn truth_texts(scenario: &Scenario) -> Vec<String> {
+    let text = |place: &Place| match place {
+        Place::Service(name) => name.to_string(),
+        Place::Edge { caller, callee } => format!("{caller} → {callee}"),
+        Place::Node(name) => format!("node {name}"),
+    };
+    let causes = scenario.truth.root_causes.iter();
+    causes
+        .map(|cause| format!("{}: {}", text(&cause.place), cause.mechanism))
+        .collect()
+}
