@@ -8,6 +8,7 @@ use gauntlet_harness::cli::{self, Cli, Command, Exit};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
+        Command::Report(args) => cli::report::report(&args),
         Command::Doctor(args) => cli::doctor::doctor(&args),
         Command::Scenario(command) => cli::scenario::scenario(&command),
         Command::Recover(args) => cli::recover::recover(&args),

@@ -11,8 +11,8 @@ use crate::app::App;
 use crate::clock::monotonic_ns;
 use crate::plan::Seed;
 use crate::report::console::Console;
-use crate::report::{html, junit, summary, view};
-use crate::run::directory::{create, write_whole};
+use crate::report::{files, summary};
+use crate::run::directory::create;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
 use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
@@ -182,13 +182,11 @@ fn announce(order: &RunOrder, trials: u32) {
 
 fn report(order: &RunOrder, outcome: &Result<RunResult, RunError>, format: Format) -> anyhow::Result<()> {
     match outcome {
-        Ok(result) => {
-            let shown = view::view(order, result);
-            write_whole(&order.directory.join("report.html"), html::page(&shown).as_bytes())?;
-            write_whole(&order.directory.join("junit.xml"), junit::junit(result).as_bytes())?;
+        Ok(_) => {
+            let shown = files::write_run(&order.directory)?;
             if format == Format::Human {
                 println!("{}", summary::text(&shown));
-                println!("report  {}", order.directory.join("report.html").display());
+                println!("report  {}", order.directory.join(files::PAGE).display());
             }
         }
         Err(error) => eprintln!("gauntlet: {}", crate::doctor::error_chain(error)),
