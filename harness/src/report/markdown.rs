@@ -70,10 +70,17 @@ pub fn suite(view: &SuiteView) -> String {
         markdown(&view.suite),
         markdown(&view.headline),
     );
+    // Of a digest its beginning tells two suites apart; the page has it whole.
+    let short = |name: &str, value: &str| {
+        value
+            .chars()
+            .take(if name == "digest" { 12 } else { 100 })
+            .collect::<String>()
+    };
     let facts: Vec<String> = view
         .facts
         .iter()
-        .map(|(name, value)| format!("{name} {}", markdown(value)))
+        .map(|(name, value)| format!("{name} {}", markdown(&short(name, value))))
         .collect();
     let _ = writeln!(
         head,

@@ -114,7 +114,7 @@ pub struct InvalidCase {
 #[must_use]
 pub fn view(result: &SuiteResult, beside: Beside<'_>) -> SuiteView {
     let detectors = detectors(result);
-    let overall: Vec<Summary> = detectors.iter().map(|name| summary(&result.cases, name)).collect();
+    let overall = summaries(&result.cases.iter().collect::<Vec<_>>(), &detectors);
     let missing = result.planned_count.saturating_sub(result.cases.len());
     let worst = result.cases.iter().map(|case| case.detector.judgement.verdict).max();
     let verdict = match (worst, missing) {
@@ -161,19 +161,24 @@ fn detectors(result: &SuiteResult) -> Vec<String> {
     own.into_iter().chain(others).collect()
 }
 
-/// What a detector made of a case; `None` if it was not there.
-pub(super) fn outcome_of<'a>(case: &'a CaseResult, detector: &str) -> Option<&'a DetectorOutcome> {
-    std::iter::once(&case.detector)
-        .chain(&case.rivals)
-        .find(|one| one.name == detector)
+/// What detector `index` of [`SuiteView::detectors`] made of a case; `None` if it was not there. That under test is found
+/// by its place: one that crashed before it said anything has no name of its own.
+pub(super) fn outcome_of<'a>(case: &'a CaseResult, detectors: &[String], index: usize) -> Option<&'a DetectorOutcome> {
+    match index {
+        0 => Some(&case.detector),
+        index => case.rivals.iter().find(|one| Some(&one.name) == detectors.get(index)),
+    }
 }
 
-pub(super) fn summary<'a>(cases: impl IntoIterator<Item = &'a CaseResult>, detector: &str) -> Summary {
-    let outcomes: Vec<_> = cases
-        .into_iter()
-        .filter_map(|case| Some(case.outcome_of(outcome_of(case, detector)?)))
-        .collect();
-    summarize(&outcomes)
+/// What some cases say of each detector.
+pub(super) fn summaries(cases: &[&CaseResult], detectors: &[String]) -> Vec<Summary> {
+    let outcomes = |index| {
+        let cases = cases.iter();
+        cases.filter_map(move |case| Some(case.outcome_of(outcome_of(case, detectors, index)?)))
+    };
+    (0..detectors.len())
+        .map(|index| summarize(&outcomes(index).collect::<Vec<_>>()))
+        .collect()
 }
 
 /// How a case is called wherever one is listed.

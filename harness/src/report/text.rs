@@ -38,8 +38,11 @@ pub fn markdown(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            '@' => escaped.push_str("&#64;"),
-            '#' => escaped.push_str("&#35;"),
+            // A space of no width ends what would be a mention or a reference; an entity would be resolved before.
+            '@' | '#' => {
+                escaped.push(character);
+                escaped.push('\u{200b}');
+            }
             // `www.` and `https:` become links by themselves.
             ':' if escaped.ends_with("http") || escaped.ends_with("https") => escaped.push_str("&#58;"),
             '.' if escaped.ends_with("www") => escaped.push_str("&#46;"),
@@ -98,6 +101,16 @@ pub fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
 }
 
+/// `+0.47`, `-1.20`: seconds from a moment; nothing that rounds to zero has a sign.
+#[must_use]
+pub fn signed_seconds(seconds: f64) -> String {
+    if seconds.abs() < 0.005 {
+        "0.00 s".to_owned()
+    } else {
+        format!("{seconds:+.2} s")
+    }
+}
+
 /// Microseconds in the unit that suits them.
 #[must_use]
 pub fn microseconds(value: f64) -> String {
@@ -152,7 +165,7 @@ mod tests {
     fn markdown_of_others_stays_text_and_stays_in_its_cell() {
         assert_eq!(
             markdown("a|b\n@me <img> #7 `x` [y](https://z) www.q _"),
-            "a\\|b &#64;me &lt;img&gt; &#35;7 \\`x\\` \\[y\\]\\(https&#58;//z\\) www&#46;q \\_"
+            "a\\|b @\u{200b}me &lt;img&gt; #\u{200b}7 \\`x\\` \\[y\\]\\(https&#58;//z\\) www&#46;q \\_"
         );
     }
 

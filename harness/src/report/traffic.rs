@@ -127,6 +127,9 @@ struct Total {
     errors: u64,
     unconnected: u64,
     latency: LatencyHistogram,
+    /// Requests under way in the last frame that had any of these calls, and that frame's number.
+    under_way: u64,
+    last_seq: u64,
 }
 
 impl Ledger {
@@ -175,7 +178,7 @@ impl Ledger {
         for edge in &frame.edges {
             let ends = (self.end(&edge.caller), self.end(&edge.callee));
             if ends.0 != ends.1 {
-                self.totals.entry(ends).or_default()[window].add(edge);
+                self.totals.entry(ends).or_default()[window].add(frame.seq, edge);
             }
         }
     }
@@ -220,29 +223,35 @@ impl Ledger {
 
 impl Total {
     /// The caller's view where there is one: it also knows of what never arrived.
-    fn add(&mut self, edge: &EdgeSample) {
+    fn add(&mut self, seq: u64, edge: &EdgeSample) {
         let Some(side) = edge.client.as_ref().or(edge.server.as_ref()) else {
             return;
         };
+        if self.last_seq != seq {
+            (self.last_seq, self.under_way) = (seq, 0);
+        }
         self.unconnected += unconnected(side);
         for l7 in &side.l7 {
             self.requests += u64::from(l7.requests);
             self.responses += u64::from(l7.responses);
             self.errors += u64::from(l7.errors);
+            self.under_way += u64::from(l7.outstanding);
             self.latency.merge(&l7.latency);
         }
     }
 
+    /// Rates over a window into which `carried` requests were carried without an answer.
     #[expect(clippy::cast_precision_loss, reason = "requests of a run")]
-    fn over(&self, watched_ns: u64) -> Rates {
+    fn over(&self, watched_ns: u64, carried: u64) -> Rates {
         if watched_ns == 0 {
             return Rates::default();
         }
         let per_s = |count: u64| count as f64 / seconds_of(watched_ns);
+        // What is under way when the window ends may still be answered.
+        let unanswered = (self.requests + carried).saturating_sub(self.responses + self.under_way);
         Rates {
             attempts_per_s: per_s(self.requests + self.unconnected),
-            // Answers to requests of before the window make the difference negative; then nothing is unanswered.
-            failures_per_s: per_s(self.requests.saturating_sub(self.responses) + self.errors + self.unconnected),
+            failures_per_s: per_s(unanswered + self.errors + self.unconnected),
             p50_us: self.latency.quantile_us(0.5),
         }
     }
@@ -272,7 +281,7 @@ mod tests {
         }))
     }
 
-    fn edge(caller: Peer, callee: Peer, requests: u32, responses: u32, refused: u32) -> EdgeSample {
+    fn edge(caller: Peer, callee: Peer, requests: u32, responses: u32, outstanding: u32, refused: u32) -> EdgeSample {
         let mut latency = LatencyHistogram::default();
         (0..responses).for_each(|_| latency.record_us(1000));
         let l7 = L7Sample {
@@ -284,7 +293,7 @@ mod tests {
             hits: 0,
             misses: 0,
             latency,
-            outstanding: 0,
+            outstanding,
             outstanding_age_ns_max: 0,
             unparsed: 0,
         };
@@ -305,6 +314,7 @@ mod tests {
 
     fn frame(at_s: u64, edges: Vec<EdgeSample>) -> Record {
         Record::Frame(Frame {
+            seq: at_s,
             at_ns: at_s * SECOND,
             span_ns: SECOND,
             edges,
@@ -330,13 +340,22 @@ mod tests {
             pod("web-0", "web"),
             pod("cache-0", "cache"),
             Record::Inventory(InventoryLine::Service(service)),
-            frame(1, vec![edge(web.clone(), cache.clone(), 10, 10, 0)]),
-            frame(2, vec![edge(Peer::External([1, 1, 1, 1].into()), web.clone(), 4, 4, 0)]),
+            frame(1, vec![edge(web.clone(), cache.clone(), 10, 8, 2, 0)]),
+            frame(
+                2,
+                vec![edge(Peer::External([1, 1, 1, 1].into()), web.clone(), 4, 4, 0, 0)],
+            ),
             frame(
                 3,
-                vec![edge(web.clone(), cache, 6, 2, 0), edge(web, virtual_cache, 0, 0, 2)],
+                vec![
+                    edge(web.clone(), cache, 6, 3, 1, 0),
+                    edge(web, virtual_cache, 0, 0, 0, 2),
+                ],
             ),
-            frame(9, vec![edge(Peer::Node("n".into()), Peer::Pod("db-0".into()), 9, 9, 0)]),
+            frame(
+                9,
+                vec![edge(Peer::Node("n".into()), Peer::Pod("db-0".into()), 9, 9, 0, 0)],
+            ),
         ] {
             ledger.record(&record);
         }

@@ -25,7 +25,7 @@ pub fn page(view: &SuiteView) -> String {
         Section {
             id: "scores",
             title: "Scores with intervals",
-            body: scores(view),
+            body: format!("<div class=\"figures\">{}</div>", scores(view)),
         },
         Section {
             id: "times",
@@ -78,13 +78,12 @@ pub fn page(view: &SuiteView) -> String {
 }
 
 /// Figures of one detector, the columns of every table of scores.
-const FIGURES: [&str; 8] = [
+const FIGURES: [&str; 7] = [
     "valid",
     "right at rank 1",
     "AC@1 entity",
     "TTD median",
-    "TTRC median",
-    "TTRC p90",
+    "TTRC median (p90)",
     "decoys",
     "false alarms",
 ];
@@ -96,8 +95,12 @@ fn figures(summary: &Summary) -> Vec<Cell> {
         text::proportion(&summary.correct).into(),
         text::optional(summary.ac_at_1_entity).into(),
         text::quantile(summary.time_to_detect.median).into(),
-        text::quantile(summary.time_to_root_cause.median).into(),
-        text::quantile(summary.time_to_root_cause.p90).into(),
+        format!(
+            "{} ({})",
+            text::quantile(summary.time_to_root_cause.median),
+            text::quantile(summary.time_to_root_cause.p90)
+        )
+        .into(),
         summary.decoys.hits.to_string().into(),
         format!("{} in {:.2} h", alarms.count, alarms.hours).into(),
     ]

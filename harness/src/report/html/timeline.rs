@@ -1,13 +1,15 @@
 //! The timeline: phases, moments, latency, load, faults and what each detector held, on one axis of seconds.
 
+mod tables;
+
 use std::fmt::Write as _;
 
-use super::super::text::{markup, microseconds};
+use super::super::text::{markup, microseconds, signed_seconds};
 use super::super::view::TimelineView;
 use super::super::view::timeline::{LaneSpan, Second, Span};
 use super::document::{details, drawing};
 use super::plot::{Scale, label, line, polyline, rect, width_of};
-use super::table::{Cell, Tone, table};
+use tables::{lanes_table, latency_text, seconds_table};
 
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 104.0;
@@ -45,8 +47,8 @@ fn moments(view: &TimelineView) -> String {
     for (index, moment) in view.moments.iter().enumerate() {
         let from_onset = moment
             .from_onset_s
-            .map(|seconds| format!(" ({seconds:+.2} s)"))
-            .unwrap_or_default();
+            .map(|seconds| format!(" ({})", signed_seconds(seconds)));
+        let from_onset = from_onset.unwrap_or_default();
         let _ = write!(
             html,
             "<li title=\"{}\"><b class=\"flag\">{}</b> {} <span class=\"soft\">{:.1} s{from_onset}</span></li>",
@@ -77,6 +79,7 @@ fn chart(view: &TimelineView) -> String {
     phases(&mut svg, view, &x, (top, bottom));
     latency(&mut svg, &view.seconds, &x, top);
     load(&mut svg, &view.seconds, &x, load_top);
+    flags(&mut svg, view, &x, &flag_rows, bottom);
     for (index, fault) in view.faults.iter().enumerate() {
         fault_bar(&mut svg, fault, &x, faults_top, index);
     }
@@ -89,7 +92,6 @@ fn chart(view: &TimelineView) -> String {
             answer_bar(&mut svg, span, &x, y);
         }
     }
-    flags(&mut svg, view, &x, &flag_rows, bottom);
     for tick in x.ticks(12.0) {
         line(&mut svg, "axis", (x.at(tick), bottom), (x.at(tick), bottom + 5.0));
         label(&mut svg, "middle", (x.at(tick), bottom + 18.0), &format!("{tick:.0}"));
@@ -179,7 +181,7 @@ fn latency(svg: &mut String, seconds: &[Second], x: &Scale, top: f64) {
         (LATENCY_MIN_US.log10(), highest.log10()),
         (top + LATENCY_HEIGHT, top + 6.0),
     );
-    label(svg, "strong", (4.0, top + 12.0), "latency");
+    label(svg, "end strong", (LEFT - 8.0, top - 8.0), "latency");
     for power in 2..8 {
         let tick = 10_f64.powi(power);
         if tick <= highest {
@@ -193,21 +195,21 @@ fn latency(svg: &mut String, seconds: &[Second], x: &Scale, top: f64) {
         }
     }
     let lines: [(&str, fn(&Second) -> u64); 2] = [("p50", |second| second.p50_us), ("p99", |second| second.p99_us)];
-    for (class, value) in lines {
-        polyline(
-            svg,
-            class,
-            seconds
+    // A second without any good answer has no latency: the line is broken there, not at its lowest.
+    for stretch in seconds.split(|second| second.p99_us == 0) {
+        for (class, value) in lines {
+            let points = stretch
                 .iter()
-                .map(|second| (x.at(second.at_s), y.at(us(value(second)).log10()))),
-        );
+                .map(|second| (x.at(second.at_s), y.at(us(value(second)).log10())));
+            polyline(svg, class, points);
+        }
     }
     for second in seconds {
         let text = format!(
             "{:.0} s: p50 {}, p99 {}",
             second.at_s,
-            microseconds(us(second.p50_us)),
-            microseconds(us(second.p99_us))
+            latency_text(second.p50_us),
+            latency_text(second.p99_us)
         );
         rect(
             svg,
@@ -228,7 +230,7 @@ fn load(svg: &mut String, seconds: &[Second], x: &Scale, top: f64) {
         .map(|second| value(second.sent.max(second.ok + second.errors)))
         .fold(1.0, f64::max);
     let y = Scale::new((0.0, highest), (top + LOAD_HEIGHT, top + 4.0));
-    label(svg, "strong", (4.0, top + 12.0), "requests/s");
+    label(svg, "end strong", (LEFT - 8.0, top - 8.0), "requests/s");
     for tick in y.ticks(3.0) {
         line(svg, "grid", (LEFT, y.at(tick)), (WIDTH - RIGHT, y.at(tick)));
         label(svg, "end", (LEFT - 8.0, y.at(tick) + 4.0), &format!("{tick:.0}"));
@@ -302,58 +304,4 @@ fn answer_bar(svg: &mut String, lane: &LaneSpan, x: &Scale, y: f64) {
     } else if room >= 8.0 {
         label(svg, "halo", (from + 4.0, y + 14.0), sign);
     }
-}
-
-fn lanes_table(view: &TimelineView) -> String {
-    let row = |name: &str, lane: &LaneSpan| -> Vec<Cell> {
-        let (text, tone) = if lane.right {
-            ("✓ right", Tone::Good)
-        } else {
-            ("✗ wrong", Tone::Bad)
-        };
-        vec![
-            name.into(),
-            format!("{:.1} s", lane.span.from_s).into(),
-            format!("{:.1} s", lane.span.to_s).into(),
-            lane.span.name.as_str().into(),
-            Cell::toned(text, tone),
-        ]
-    };
-    let rows: Vec<Vec<Cell>> = view
-        .lanes
-        .iter()
-        .flat_map(|lane| lane.spans.iter().map(|span| row(&lane.name, span)))
-        .collect();
-    let html = table(
-        "Rank 1 over time",
-        &["detector", "from", "until", "rank 1", "judged"],
-        &rows,
-    );
-    if html.is_empty() {
-        "<p>No detector said anything.</p>".to_owned()
-    } else {
-        html
-    }
-}
-
-fn seconds_table(view: &TimelineView) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of at most minutes")]
-    let latency = |us: u64| microseconds(us as f64);
-    let row = |second: &Second| -> Vec<Cell> {
-        let tone = if second.errors > 0 { Tone::Bad } else { Tone::Plain };
-        vec![
-            format!("{:.0} s", second.at_s).into(),
-            second.sent.to_string().into(),
-            second.ok.to_string().into(),
-            Cell::toned(second.errors.to_string(), tone),
-            latency(second.p50_us).into(),
-            latency(second.p99_us).into(),
-        ]
-    };
-    let rows: Vec<Vec<Cell>> = view.seconds.iter().map(row).collect();
-    table(
-        "Users' experience, by the second that ended",
-        &["second", "offered", "good", "failed", "p50", "p99"],
-        &rows,
-    )
 }

@@ -7,15 +7,18 @@ use super::super::traffic::{Call, Rates};
 use super::super::view::TopologyView;
 use super::super::view::topology::{CallView, Marks, NodeView};
 use super::document::drawing;
-use super::plot::label;
+use super::plot::{label, rect};
 use super::table::{Cell, Tone, table};
 
-const BOX_WIDTH: f64 = 140.0;
+const BOX_WIDTH: f64 = 128.0;
 const BOX_HEIGHT: f64 = 56.0;
 /// From one layer's left side to the next one's; between them stand the numbers of the calls.
-const LAYER_STEP: f64 = 290.0;
+const LAYER_STEP: f64 = 252.0;
 const ROW_STEP: f64 = 112.0;
 const MARGIN: f64 = 34.0;
+/// Room for a call's numbers.
+const NUMBERS_WIDTH: f64 = 114.0;
+const NUMBERS_LINE: f64 = 14.0;
 /// Share of failures from which a call is drawn as failing: below it is what any busy system shows.
 const FAILING_RATIO: f64 = 0.01;
 
@@ -101,7 +104,7 @@ fn service(svg: &mut String, node: &NodeView, (x, y): (f64, f64)) {
     let middle = x + BOX_WIDTH / 2.0;
     let below = match (node.pods.is_empty(), node.marks.decoy) {
         (false, _) => pods_text(&node.pods),
-        (true, true) => "decoy: only looks guilty".to_owned(),
+        (true, true) => "decoy".to_owned(),
         (true, false) => String::new(),
     };
     let name_y = if below.is_empty() {
@@ -171,21 +174,31 @@ fn arrow(svg: &mut String, call: &CallView, places: &[(f64, f64)]) {
         markup(&call.call.caller.to_string()),
         markup(&call.call.callee.to_string()),
     );
-    // Nearer to the callee, where arrows of one caller are apart.
-    let at = ((start.0 + end.0) / 2.0 + 6.0, start.1 + (end.1 - start.1) * 0.64 - 6.0);
     let mut lines = numbers(&call.call);
     lines.extend(call.marks.cause.then(|| "true cause".to_owned()));
+    let middle = ((start.0 + end.0) / 2.0, (start.1 + end.1) / 2.0);
+    #[expect(clippy::cast_precision_loss, reason = "at most four lines")]
+    let height = lines.len() as f64 * NUMBERS_LINE + 4.0;
+    let (left, top) = (middle.0 - NUMBERS_WIDTH / 2.0, middle.1 - height / 2.0);
+    // The numbers interrupt their arrow: so it is seen whose they are.
+    rect(
+        svg,
+        "ground",
+        (left, top),
+        (NUMBERS_WIDTH, height),
+        &call_text(&call.call),
+    );
     for (index, text) in lines.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "at most four lines")]
-        let y = at.1 + index as f64 * 14.0 - 8.0;
-        let class = if index == 0 {
-            "middle halo strong"
-        } else {
-            "middle halo"
-        };
-        label(svg, class, (at.0, y), text);
+        let y = top + 13.0 + index as f64 * NUMBERS_LINE;
+        let class = if index == 0 { "middle strong" } else { "middle" };
+        label(svg, class, (middle.0, y), text);
     }
-    discs(svg, &call.marks, (at.0 - 62.0, at.1));
+    discs(svg, &call.marks, (left, top));
+}
+
+fn call_text(call: &Call) -> String {
+    format!("{} → {}", call.caller, call.callee)
 }
 
 /// A call's numbers in lines that fit between two layers.
@@ -211,21 +224,26 @@ fn percent(rates: &Rates) -> String {
 
 fn calls_table(view: &TopologyView) -> String {
     let p50 = |rates: &Rates| rates.p50_us.map_or_else(|| "–".to_owned(), microseconds);
-    let row = |call: &CallView| -> Vec<Cell> {
-        let (before, during) = (&call.call.before, &call.call.during);
+    let row = |call: &Call, marks: String| -> Vec<Cell> {
+        let (before, during) = (&call.before, &call.during);
         let tone = if is_failing(during) { Tone::Bad } else { Tone::Plain };
         vec![
-            format!("{} → {}", call.call.caller, call.call.callee).into(),
+            call_text(call).into(),
             format!("{:.1}/s", before.attempts_per_s).into(),
             format!("{:.1}/s", during.attempts_per_s).into(),
             percent(before).into(),
             Cell::toned(percent(during), tone),
             p50(before).into(),
             p50(during).into(),
-            call.marks.text().into(),
+            marks.into(),
         ]
     };
-    let rows: Vec<Vec<Cell>> = view.calls.iter().map(row).collect();
+    let drawn = view.calls.iter().map(|call| row(&call.call, call.marks.text()));
+    let others = view
+        .undrawn
+        .iter()
+        .map(|call| row(call, "not drawn: of a node itself".to_owned()));
+    let rows: Vec<Vec<Cell>> = drawn.chain(others).collect();
     table(
         "Calls discovered by the probes; failed: unanswered, answered with an error, or not connected",
         &[

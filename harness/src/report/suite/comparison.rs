@@ -2,11 +2,11 @@
 //!
 //! No statistics: whether a difference is more than chance is the gate's to say.
 
-use crate::score::summary::Summary;
+use crate::score::summary::{RunOutcome, Summary, summarize};
 use crate::suite::outcome::{CaseResult, SuiteResult};
 
 use super::case::CaseOutcome;
-use super::{case_name, group, summary};
+use super::case_name;
 
 /// Two results.
 #[derive(Clone, Debug)]
@@ -37,22 +37,12 @@ pub struct Flip {
 }
 
 pub(super) fn compare(before: &SuiteResult, after: &SuiteResult) -> Comparison {
-    let own = |result: &SuiteResult| {
-        result
-            .cases
-            .first()
-            .map(|case| case.detector.name.clone())
-            .unwrap_or_default()
-    };
     let of = |result: &SuiteResult, scenario: &str| {
         let cases: Vec<&CaseResult> = result.cases.iter().filter(|case| case.scenario == scenario).collect();
-        (!cases.is_empty()).then(|| summary(cases, &own(result)))
+        (!cases.is_empty()).then(|| own_summary(&cases))
     };
-    let mut names: Vec<String> = [before, after]
-        .into_iter()
-        .flat_map(|result| group::by_scenario(&result.cases, &[]))
-        .map(|group| group.name)
-        .collect();
+    let cases = before.cases.iter().chain(&after.cases);
+    let mut names: Vec<String> = cases.map(|case| case.scenario.clone()).collect();
     names.sort();
     names.dedup();
     let pairs: Vec<(&CaseResult, &CaseResult)> = after
@@ -70,6 +60,11 @@ pub(super) fn compare(before: &SuiteResult, after: &SuiteResult) -> Comparison {
         flips: pairs.iter().filter_map(|(old, new)| flip(old, new)).collect(),
         unpaired_count: before.cases.len() + after.cases.len() - 2 * pairs.len(),
     }
+}
+
+fn own_summary(cases: &[&CaseResult]) -> Summary {
+    let outcomes: Vec<RunOutcome> = cases.iter().map(|case| case.outcome()).collect();
+    summarize(&outcomes)
 }
 
 /// The same recording where there is one, else the same trial with the same seed.

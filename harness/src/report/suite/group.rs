@@ -3,7 +3,7 @@
 use crate::score::summary::Summary;
 use crate::suite::outcome::CaseResult;
 
-use super::{class_of, summary};
+use super::{class_of, summaries};
 
 /// What some cases say together.
 #[derive(Clone, Debug)]
@@ -31,10 +31,7 @@ fn groups(cases: &[CaseResult], detectors: &[String], name: impl Fn(&CaseResult)
     let group = |group: String| {
         let members: Vec<&CaseResult> = cases.iter().filter(|case| name(case) == group).collect();
         Group {
-            summaries: detectors
-                .iter()
-                .map(|detector| summary(members.iter().copied(), detector))
-                .collect(),
+            summaries: summaries(&members, detectors),
             seeds: members.iter().map(|case| case.seed.0).collect(),
             name: group,
         }

@@ -4,7 +4,7 @@ use crate::check::validity::Class;
 use crate::scenario::model::Arm;
 use crate::score::AnswerScore;
 use crate::score::moments::TimeTo;
-use crate::suite::outcome::CaseResult;
+use crate::suite::outcome::{CaseResult, DetectorOutcome};
 
 use super::super::text::seconds_of;
 use super::outcome_of;
@@ -57,11 +57,13 @@ pub(super) fn times(cases: &[CaseResult], detectors: &[String]) -> Vec<TimesView
             name,
             meaning,
             strips: strips(cases, time),
-            curves: detectors
-                .iter()
-                .map(|detector| Curve {
-                    detector: detector.clone(),
-                    steps: waiting(cases.iter().filter_map(|case| time_of(case, detector, time))),
+            curves: (0..detectors.len())
+                .map(|index| Curve {
+                    detector: detectors[index].clone(),
+                    steps: waiting(cases.iter().filter_map(|case| {
+                        let outcome = outcome_of(case, detectors, index)?;
+                        time_of(case, outcome, time)
+                    })),
                 })
                 .collect(),
         })
@@ -69,16 +71,15 @@ pub(super) fn times(cases: &[CaseResult], detectors: &[String]) -> Vec<TimesView
 }
 
 /// Only faults of runs that count have times.
-fn time_of(case: &CaseResult, detector: &str, time: fn(&AnswerScore) -> TimeTo) -> Option<TimeTo> {
-    let score = &outcome_of(case, detector)?.score;
-    let counts = case.validity.class == Class::Valid && score.arm == Arm::Fault;
-    score.answer.as_ref().filter(|_| counts).map(time)
+fn time_of(case: &CaseResult, outcome: &DetectorOutcome, time: fn(&AnswerScore) -> TimeTo) -> Option<TimeTo> {
+    let counts = case.validity.class == Class::Valid && outcome.score.arm == Arm::Fault;
+    outcome.score.answer.as_ref().filter(|_| counts).map(time)
 }
 
 fn strips(cases: &[CaseResult], time: fn(&AnswerScore) -> TimeTo) -> Vec<Strip> {
     let mut strips: Vec<Strip> = Vec::new();
     for case in cases {
-        let Some(time) = time_of(case, &case.detector.name, time) else {
+        let Some(time) = time_of(case, &case.detector, time) else {
             continue;
         };
         match strips.iter_mut().find(|strip| strip.scenario == case.scenario) {

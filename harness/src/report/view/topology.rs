@@ -17,8 +17,10 @@ const SUSPECTS_MAX: usize = 5;
 pub struct TopologyView {
     /// What calls and is called, by layer and name.
     pub boxes: Vec<NodeView>,
-    /// The calls.
+    /// The calls that are drawn.
     pub calls: Vec<CallView>,
+    /// Calls of and to nodes themselves (health checks, effect probes): told, and not drawn among the services'.
+    pub undrawn: Vec<Call>,
     /// What cannot be pointed at in the drawing: blame of nodes and of what was never seen to call.
     pub notes: Vec<String>,
 }
@@ -74,7 +76,9 @@ impl Marks {
 /// Draws the calls of a run.
 #[must_use]
 pub fn topology(traffic: &Traffic, result: &RunResult) -> TopologyView {
-    let layers = layers(&traffic.calls);
+    let of_node = |call: &Call| matches!((&call.caller, &call.callee), (End::Node(_), _) | (_, End::Node(_)));
+    let (undrawn, drawn): (Vec<Call>, Vec<Call>) = traffic.calls.iter().cloned().partition(of_node);
+    let layers = layers(&drawn);
     let ends: Vec<&End> = layers.keys().copied().collect();
     let candidates = result
         .detector
@@ -85,8 +89,7 @@ pub fn topology(traffic: &Traffic, result: &RunResult) -> TopologyView {
     let painter = Painter { result, suspects };
     let boxes: Vec<NodeView> = ends.iter().map(|end| painter.node(end, layers[*end])).collect();
     let index = |end: &End| ends.iter().position(|one| *one == end).unwrap_or(0);
-    let calls: Vec<CallView> = traffic
-        .calls
+    let calls: Vec<CallView> = drawn
         .iter()
         .map(|call| CallView {
             caller: index(&call.caller),
@@ -102,7 +105,12 @@ pub fn topology(traffic: &Traffic, result: &RunResult) -> TopologyView {
             .as_ref()
             .map(|why| format!("the recording was not read to its end: {why}")),
     );
-    TopologyView { boxes, calls, notes }
+    TopologyView {
+        boxes,
+        calls,
+        undrawn,
+        notes,
+    }
 }
 
 /// Longest way to each end from one that nobody calls. A circle of calls is walked no further than there are ends.
