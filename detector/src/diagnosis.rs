@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use gauntlet_probes::entity::{NodeName, PodName, ServiceName};
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Version of the lines below.
@@ -165,8 +166,22 @@ impl<'de> Deserialize<'de> for Mechanism {
     }
 }
 
+impl JsonSchema for Mechanism {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Mechanism".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "How a thing is wrong, from a closed list.",
+            "type": "string",
+            "enum": Self::ALL.map(Self::name),
+        })
+    }
+}
+
 /// What is blamed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Entity {
     /// A service; [`Candidate::pods`] says which of its pods.
@@ -205,7 +220,7 @@ impl fmt::Display for Entity {
 }
 
 /// A suspect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// What is blamed.
@@ -231,7 +246,7 @@ pub struct Candidate {
 }
 
 /// What a detector holds true from a moment on, until its next statement. No candidate means: nothing is wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
     /// When it was stated.
@@ -263,7 +278,7 @@ pub enum DetectorLine {
 }
 
 /// What a detector cost and lost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// Frames judged.
@@ -285,7 +300,7 @@ pub struct Summary {
 }
 
 /// What a kernel program cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProgramCost {
     /// Its name.

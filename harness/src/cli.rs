@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod doctor;
 pub mod live;
 pub mod recover;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod suite;
@@ -77,6 +78,9 @@ pub enum Command {
     /// Run suites of scenarios, in one go, in parts or after an interruption; list, show and validate them.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
+    /// Make the reports of a run or a suite again, from what was recorded.
+    #[command(after_help = EXIT_CODES)]
+    Report(ReportArgs),
     /// Try every hook and tool of this machine; say what works, what degrades, what is missing and what that costs.
     #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),
@@ -144,6 +148,37 @@ pub struct RunArgs {
     /// Run even if another live run is on. Both will measure each other.
     #[arg(long)]
     pub no_lock: bool,
+}
+
+/// A report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// One self-contained page.
+    Html,
+    /// A summary for a comment on a pull request.
+    Markdown,
+    /// Test cases for a CI system.
+    Junit,
+}
+
+/// Arguments of `gauntlet report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A run directory, a suite's directory, or a suite.json.
+    #[arg(value_name = "RUN_OR_SUITE")]
+    pub path: PathBuf,
+    /// Make this one report. By default report.html, junit.xml and summary.md are written beside the result.
+    #[arg(long, value_enum)]
+    pub format: Option<ReportFormat>,
+    /// Write the one report here, not to standard output.
+    #[arg(long, value_name = "FILE", requires = "format")]
+    pub out: Option<PathBuf>,
+    /// An older suite.json to put beside it.
+    #[arg(long, value_name = "SUITE")]
+    pub baseline: Option<PathBuf>,
+    /// What `gauntlet gate --format markdown` said, to put into the report of a suite.
+    #[arg(long, value_name = "FILE")]
+    pub gate: Option<PathBuf>,
 }
 
 /// Arguments of `gauntlet doctor`.

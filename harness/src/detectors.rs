@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use gauntlet_detector::diagnosis::{DetectorLine, Diagnosis, PROTOCOL_VERSION, Summary};
 use gauntlet_probes::entity::InventoryLine;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -57,7 +58,7 @@ pub enum DetectorNews {
 }
 
 /// How a detector ended, and what it left.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DetectorEnd {
     /// Its own account of cost and loss; `None` if it gave none.

@@ -16,6 +16,7 @@ pub mod check;
 pub mod score;
 pub mod suite;
 pub mod run;
+pub mod schema;
 pub mod report;
 pub mod doctor;
 pub mod cli;

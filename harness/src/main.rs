@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Suite(command) => cli::suite::suite(&command),
+        Command::Report(args) => cli::report::report(&args),
         Command::Doctor(args) => cli::doctor::doctor(&args),
         Command::Scenario(command) => cli::scenario::scenario(&command),
         Command::Recover(args) => cli::recover::recover(&args),

@@ -10,6 +10,7 @@ use gauntlet_probes::entity::{NodeName, PodName, ServiceName};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::kind::PlannedFault;
@@ -20,7 +21,7 @@ use crate::scenario::model::{Arm, Fault, Place, RootCause, Scenario, Selector, S
 const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 
 /// The one source of chance of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Seed(pub u64);
 
@@ -71,7 +72,7 @@ pub struct PlannedStep {
 }
 
 /// The right answer of one run. No detector gets to see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroundTruth {
     /// What silence and alarms mean.
@@ -89,7 +90,7 @@ pub struct GroundTruth {
 }
 
 /// One cause.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrueCause {
     /// The fault that is this cause.
@@ -107,7 +108,7 @@ pub struct TrueCause {
 }
 
 /// An answer that is as right as the first one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptedAnswer {
     /// Where.

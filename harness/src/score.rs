@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use gauntlet_detector::diagnosis::Diagnosis;
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::GroundTruth;
@@ -52,7 +53,7 @@ pub struct RunRecord {
 }
 
 /// What one detector's statements in one run are worth.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Score {
     /// Who spoke.
@@ -66,7 +67,7 @@ pub struct Score {
 }
 
 /// How well a cause was named.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerScore {
     /// From the onset to the first alert.
@@ -108,7 +109,7 @@ impl AnswerScore {
 }
 
 /// How high the right answers stand in the final answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Accuracy {
     /// Rank of the first right answer; the expected one among ties.

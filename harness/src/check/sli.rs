@@ -3,6 +3,7 @@
 //! Does not measure.
 
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::model::{Bound, Condition, Impact, Limit, Need, Sli, Threshold};
@@ -11,7 +12,7 @@ use crate::scenario::model::{Bound, Condition, Impact, Limit, Need, Sli, Thresho
 const RECOVERED_SECONDS: usize = 2;
 
 /// One second of what users saw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SliSecond {
     /// When the second ended: then it was known.

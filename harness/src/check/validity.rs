@@ -3,12 +3,13 @@
 //! Only measured facts go in. A detector that crashed, hung or talked nonsense has missed; the run still counts.
 
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::model::{Arm, Impact};
 
 /// What a run is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Class {
     /// It counts.
@@ -44,7 +45,7 @@ impl Class {
 }
 
 /// The class of a run and everything that speaks against it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Validity {
     /// The worst of the findings; valid if there is none.

@@ -9,8 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::Exit;
 use crate::report::view::RunView;
-use crate::report::{html, junit, view};
-use crate::run::directory::write_whole;
+use crate::report::files;
 use crate::run::event::EventSink;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
@@ -83,15 +82,15 @@ impl Session {
         &self.programs
     }
 
-    /// Makes one run, and the pages of its directory.
+    /// Makes one run, and the reports of its directory; no view of it if they could not be written, which has been said.
     ///
     /// # Errors
     /// [`RunError`] when there is no result.
-    pub fn run(&self, order: &RunOrder, sink: &mut dyn EventSink) -> Result<(RunResult, RunView), RunError> {
+    pub fn run(&self, order: &RunOrder, sink: &mut dyn EventSink) -> Result<(RunResult, Option<RunView>), RunError> {
         let result = self.runtime.block_on(execute(order, sink, self.cancel.clone()))?;
-        let shown = view::view(order, &result);
-        write_whole(&order.directory.join("report.html"), html::page(&shown).as_bytes())?;
-        write_whole(&order.directory.join("junit.xml"), junit::junit(&result).as_bytes())?;
+        let shown = files::write_run(&order.directory)
+            .map_err(|error| eprintln!("gauntlet: {}", crate::doctor::error_chain(&error)))
+            .ok();
         Ok((result, shown))
     }
 }

@@ -10,7 +10,7 @@ use super::{Exit, Format, RunArgs, TargetKind};
 use crate::clock::monotonic_ns;
 use crate::plan::Seed;
 use crate::report::console::Console;
-use crate::report::summary;
+use crate::report::{files, summary};
 use crate::report::view::RunView;
 use crate::run::directory::create;
 use crate::run::result::RunResult;
@@ -113,11 +113,11 @@ fn announce(order: &RunOrder, trials: u32) {
     eprintln!("{}", order.scenario.title);
 }
 
-fn report(order: &RunOrder, outcome: &Result<(RunResult, RunView), RunError>, format: Format) {
+fn report(order: &RunOrder, outcome: &Result<(RunResult, Option<RunView>), RunError>, format: Format) {
     match outcome {
-        Ok((_, shown)) if format == Format::Human => {
+        Ok((_, Some(shown))) if format == Format::Human => {
             println!("{}", summary::text(shown));
-            println!("report  {}", order.directory.join("report.html").display());
+            println!("report  {}", order.directory.join(files::PAGE).display());
         }
         Ok(_) => {}
         Err(error) => eprintln!("gauntlet: {}", crate::doctor::error_chain(error)),

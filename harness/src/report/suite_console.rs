@@ -8,7 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::sli_text;
-use super::summary::{rank, verdict_word};
+use super::text;
+use super::summary::{rank};
 use crate::run::event::{EventSink, RunEvent, TimedEvent};
 use crate::suite::event::{Standing, SuiteEvent, SuiteSink};
 use crate::suite::outcome::CaseResult;
@@ -120,7 +121,7 @@ fn case_text(case: &CaseResult) -> String {
         "{} trial {} {findings} {}{rank}",
         case.scenario,
         case.trial,
-        verdict_word(case.detector.judgement.verdict)
+        text::verdict(case.detector.judgement.verdict)
     )
 }
 

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::console::candidate_text;
-use super::summary::{detector_lines, rank, reached_s, verdict_word};
+use super::text;
+use super::summary::{detector_lines, rank, reached_s};
 use crate::score::moments::TimeTo;
 use crate::score::summary::{RunOutcome, summarize};
 use crate::suite::outcome::{CaseResult, SuiteResult};
@@ -55,7 +56,7 @@ fn row(case: &CaseResult) -> String {
         case.trial,
         case.seed.0,
         case.validity.class.name(),
-        verdict_word(case.detector.judgement.verdict),
+        text::verdict(case.detector.judgement.verdict),
         seconds(answer.map(|answer| &answer.time_to_detect)),
         seconds(answer.map(|answer| &answer.time_to_root_cause)),
         answer
@@ -94,7 +95,7 @@ pub fn suite_json(result: &SuiteResult) -> Value {
             "validity": case.validity.class.name(),
             "validityFindings": case.validity.findings,
             "invalidAttempts": invalid,
-            "verdict": verdict_word(case.detector.judgement.verdict),
+            "verdict": text::verdict(case.detector.judgement.verdict),
             "ttdSeconds": answer.and_then(|answer| reached_s(&answer.time_to_detect)),
             "ttrcSeconds": answer.and_then(|answer| reached_s(&answer.time_to_root_cause)),
             "rank": answer.and_then(|answer| rank(answer.full.rank)),

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::text;
 use super::view::RunView;
 use crate::plan::Seed;
 use crate::run::result::{DetectorResult, RunResult};
 use crate::score::matching::{PodsAnswer, Rank};
 use crate::score::moments::TimeTo;
-use crate::score::summary::{Quantile, RunOutcome, summarize};
-use crate::score::verdict::Verdict;
+use crate::score::summary::{RunOutcome, summarize};
 
 /// One run's verdict with its evidence.
 #[must_use]
@@ -94,9 +94,9 @@ pub fn detector_lines(detectors: &[(String, Vec<RunOutcome>)]) -> String {
             summary.correct.low,
             summary.correct.high,
             summary.decoys.hits,
-            quantile(summary.time_to_detect.median),
-            quantile(summary.time_to_root_cause.median),
-            quantile(summary.time_to_root_cause.p90),
+            text::quantile(summary.time_to_detect.median),
+            text::quantile(summary.time_to_root_cause.median),
+            text::quantile(summary.time_to_root_cause.p90),
             summary.false_alarms.count,
             summary.false_alarms.hours,
         );
@@ -185,17 +185,7 @@ fn by_detector(results: &[&RunResult]) -> Vec<(String, Vec<RunOutcome>)> {
 /// `pass`, `inconclusive` or `fail`.
 #[must_use]
 pub fn verdict_name(detector: &DetectorResult) -> &'static str {
-    verdict_word(detector.judgement.verdict)
-}
-
-/// `pass`, `inconclusive` or `fail`.
-#[must_use]
-pub const fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Inconclusive => "inconclusive",
-        Verdict::Fail => "fail",
-    }
+    text::verdict(detector.judgement.verdict)
 }
 
 /// Seconds of a time that was reached.
@@ -214,14 +204,5 @@ pub fn rank(rank: Rank) -> Option<f64> {
     match rank {
         Rank::At { rank } => Some(rank),
         Rank::Absent => None,
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
-fn quantile(quantile: Quantile) -> String {
-    match quantile {
-        Quantile::At { after_ns } => format!("{:.1} s", after_ns as f64 / 1e9),
-        Quantile::Beyond { observed_for_ns: 0 } => "–".to_owned(),
-        Quantile::Beyond { observed_for_ns } => format!("> {:.1} s", observed_for_ns as f64 / 1e9),
     }
 }

@@ -1,22 +1,31 @@
-//! What a report shows of a run, already put into words and seconds since the run's start.
+//! What a report shows of a run, already put into words and seconds since load began.
 //!
-//! Between the result and its renderings (page, console), so that all of them say the same.
+//! Between the evidence and its renderings (page, Markdown, console), so that all of them say the same.
+
+pub mod score;
+pub mod timeline;
+pub mod topology;
 
 use super::console::candidate_text;
+use super::evidence::RunEvidence;
 use super::summary::{rank, reached_s, verdict_name};
+use super::text;
 use crate::plan::TrueCause;
-use crate::run::RunOrder;
-use crate::run::result::{DetectorResult, Held, RunResult};
+use crate::run::result::{DetectorResult, RunResult};
 use crate::scenario::model::Place;
 use crate::score::matching::{PodsAnswer, is_right};
-use crate::score::moments::TimeTo;
+use crate::score::verdict::Finding;
+
+pub use score::{Measure, measures};
+pub use timeline::TimelineView;
+pub use topology::TopologyView;
 
 /// One run, as shown.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RunView {
     /// Name of the run directory.
     pub run: String,
-    /// Version of the harness.
+    /// Version of the harness that made this report.
     pub version: String,
     /// Name of the scenario.
     pub scenario: String,
@@ -34,57 +43,24 @@ pub struct RunView {
     pub truth: String,
     /// The figures that matter most.
     pub tiles: Vec<(String, String)>,
-    /// Length of the run.
-    pub duration_s: f64,
-    /// Phases and the fault.
-    pub spans: Vec<Span>,
-    /// Moments: seconds, name.
-    pub marks: Vec<(f64, String)>,
-    /// Users' experience.
-    pub seconds: Vec<Second>,
-    /// Statements over time, a lane for each detector.
-    pub lanes: Vec<Lane>,
+    /// Load, indicators, faults and answers over time.
+    pub timeline: TimelineView,
+    /// Who called whom; the reason where that is not known.
+    pub topology: Result<TopologyView, String>,
     /// Final answers, ours first.
     pub answers: Vec<Answer>,
+    /// What each answer was worth, a column for each of [`RunView::answers`].
+    pub measures: Vec<Measure>,
+    /// The scenario's limits, and whether they were kept.
+    pub checks: Vec<Finding>,
+    /// What was measured of each fault.
+    pub faults: Vec<FaultView>,
+    /// What speaks against the run.
+    pub validity_findings: Vec<String>,
     /// What the detector cost.
     pub costs: Vec<(String, String)>,
     /// Facts of the run.
     pub facts: Vec<(String, String)>,
-}
-
-/// A stretch of time.
-#[derive(Clone, Debug)]
-pub struct Span {
-    /// Its name.
-    pub name: String,
-    /// `baseline`, `fault` or another phase.
-    pub class: String,
-    /// Its start.
-    pub from_s: f64,
-    /// Its end.
-    pub to_s: f64,
-}
-
-/// One second of users' experience.
-#[derive(Clone, Copy, Debug)]
-pub struct Second {
-    /// Its end.
-    pub at_s: f64,
-    /// Median latency.
-    pub p50_us: u64,
-    /// 99th percentile.
-    pub p99_us: u64,
-    /// Failed requests.
-    pub errors: u64,
-}
-
-/// Statements of one detector: from, to, whether rank 1 was right, text.
-#[derive(Clone, Debug, Default)]
-pub struct Lane {
-    /// The detector.
-    pub name: String,
-    /// Its statements.
-    pub spans: Vec<(f64, f64, bool, String)>,
 }
 
 /// The answer of one detector that was scored.
@@ -109,15 +85,24 @@ pub struct AnswerCandidate {
     pub evidence: Vec<String>,
 }
 
-/// Puts a result into words.
+/// One fault: what was done, and the proof.
+#[derive(Clone, Debug)]
+pub struct FaultView {
+    /// What was done, and where.
+    pub what: String,
+    /// What its last effect probe measured, or why there was no effect.
+    pub effect: String,
+    /// How it ended.
+    pub recovery: String,
+}
+
+/// Puts a run into words.
 #[must_use]
-pub fn view(order: &RunOrder, result: &RunResult) -> RunView {
-    let clock = Clock {
-        zero_ns: result.moments.started_ns,
-    };
-    let onset = result.onset_ns();
+pub fn view(evidence: &RunEvidence) -> RunView {
+    let (result, scenario) = (&evidence.result, &evidence.plan.scenario);
+    let detectors = || std::iter::once(&result.detector).chain(&result.rivals);
     RunView {
-        run: order
+        run: evidence
             .directory
             .file_name()
             .unwrap_or_default()
@@ -125,47 +110,25 @@ pub fn view(order: &RunOrder, result: &RunResult) -> RunView {
             .into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         scenario: result.scenario.clone(),
-        title: order.scenario.title.clone(),
-        description: order.scenario.description.clone(),
+        title: scenario.title.clone(),
+        description: scenario.description.clone(),
         seed: result.seed,
         verdict: verdict_name(&result.detector).to_uppercase(),
         headline: headline(result),
-        truth: truth(order, result),
+        truth: truth(result),
         tiles: tiles(result),
-        duration_s: clock.seconds(result.moments.end_ns),
-        spans: spans(result, &clock),
-        marks: marks(result, onset, &clock),
-        seconds: result
-            .seconds
-            .iter()
-            .map(|second| Second {
-                at_s: clock.seconds(second.end_ns),
-                p50_us: second.p50_us,
-                p99_us: second.p99_us,
-                errors: second.errors,
-            })
-            .collect(),
-        lanes: std::iter::once(&result.detector)
-            .chain(&result.rivals)
-            .map(|one| lane(one, &clock))
-            .collect(),
-        answers: std::iter::once(&result.detector)
-            .chain(&result.rivals)
-            .map(|one| answer(one, result))
-            .collect(),
+        timeline: timeline::timeline(evidence),
+        topology: evidence
+            .traffic
+            .clone()
+            .map(|traffic| topology::topology(&traffic, result)),
+        answers: detectors().map(|one| answer(one, result)).collect(),
+        measures: measures(&detectors().map(|one| &one.score).collect::<Vec<_>>()),
+        checks: result.detector.judgement.findings.clone(),
+        faults: faults(evidence),
+        validity_findings: result.validity.findings.clone(),
         costs: costs(result),
-        facts: facts(order, result),
-    }
-}
-
-struct Clock {
-    zero_ns: u64,
-}
-
-impl Clock {
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
-    fn seconds(&self, at_ns: u64) -> f64 {
-        at_ns.saturating_sub(self.zero_ns) as f64 / 1e9
+        facts: facts(evidence),
     }
 }
 
@@ -180,37 +143,39 @@ fn headline(result: &RunResult) -> String {
     format!("{} · {}", result.validity.class.name(), reasons.join("; "))
 }
 
-fn truth(order: &RunOrder, result: &RunResult) -> String {
-    if order.scenario.truth.root_causes.is_empty() {
+fn truth(result: &RunResult) -> String {
+    let truth = &result.truth;
+    if truth.causes.is_empty() {
         return "nothing is wrong".to_owned();
     }
-    let causes: Vec<String> = result.truth.causes.iter().map(cause_text).collect();
-    let path: Vec<&str> = order.scenario.truth.path.iter().map(|name| name.as_str()).collect();
-    let decoys: Vec<&str> = order
-        .scenario
-        .truth
-        .not_root_cause
-        .iter()
-        .map(|name| name.as_str())
-        .collect();
+    let causes: Vec<String> = truth.causes.iter().map(cause_text).collect();
+    let names = |names: &[gauntlet_probes::entity::ServiceName], between: &str| {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        names.join(between)
+    };
     let mut text = causes.join("; ");
-    if !path.is_empty() {
-        text += &format!("; path {}", path.join(" → "));
+    if !truth.path.is_empty() {
+        text += &format!("; path {}", names(&truth.path, " → "));
     }
-    if !decoys.is_empty() {
-        text += &format!("; not {}", decoys.join(", "));
+    if !truth.decoys.is_empty() {
+        text += &format!("; not {}", names(&truth.decoys, ", "));
     }
     text
 }
 
-fn cause_text(cause: &TrueCause) -> String {
-    let place = match &cause.place {
+/// Where a cause lies, in words.
+#[must_use]
+pub fn place_text(place: &Place) -> String {
+    match place {
         Place::Service(name) => name.to_string(),
         Place::Edge { caller, callee } => format!("{caller} → {callee}"),
         Place::Node(name) => format!("node {name}"),
-    };
+    }
+}
+
+fn cause_text(cause: &TrueCause) -> String {
     let names = |names: Vec<&str>| names.join(", ");
-    let mut text = format!("{place}: {}", cause.mechanism);
+    let mut text = format!("{}: {}", place_text(&cause.place), cause.mechanism);
     if !cause.pods.is_empty() {
         text += &format!(
             ", pods {}",
@@ -253,57 +218,8 @@ fn pods_text(pods: PodsAnswer) -> String {
     match pods {
         PodsAnswer::NotJudged => "not judged".to_owned(),
         PodsAnswer::NoRightAnswer => "–".to_owned(),
-        #[expect(clippy::float_cmp, reason = "shares of whole numbers: 1 is exact")]
-        PodsAnswer::Named { precision, recall } if precision == 1.0 && recall == 1.0 => "exact".to_owned(),
+        PodsAnswer::Named { .. } if pods.is_exact() => "exact".to_owned(),
         PodsAnswer::Named { precision, recall } => format!("precision {precision:.2}, recall {recall:.2}"),
-    }
-}
-
-fn spans(result: &RunResult, clock: &Clock) -> Vec<Span> {
-    let moments = &result.moments;
-    let phases = [
-        ("start", 0, moments.load_ns),
-        ("warm-up", moments.load_ns, moments.baseline_ns),
-        ("baseline", moments.baseline_ns, moments.fault_phase_ns),
-        ("fault", moments.fault_phase_ns, moments.recovered_ns),
-        ("recovery", moments.recovered_ns, moments.end_ns),
-    ];
-    let span = |(name, from_ns, to_ns): (&str, u64, u64)| Span {
-        name: name.to_owned(),
-        class: name.to_owned(),
-        from_s: clock.seconds(from_ns),
-        to_s: clock.seconds(to_ns),
-    };
-    phases.into_iter().map(span).collect()
-}
-
-fn marks(result: &RunResult, onset: Option<u64>, clock: &Clock) -> Vec<(f64, String)> {
-    let mut marks = Vec::new();
-    let mut mark = |at: Option<u64>, name: &str| marks.extend(at.map(|at| (clock.seconds(at), name.to_owned())));
-    mark(onset, "onset");
-    mark(result.moments.impact_ns, "impact");
-    mark(result.moments.steady_again_ns, "steady again");
-    if let (Some(onset), Some(answer)) = (onset, &result.detector.score.answer)
-        && let TimeTo::Reached { after_ns } = answer.time_to_root_cause
-    {
-        mark(Some(onset + after_ns), "root cause");
-    }
-    marks.sort_by(|one, other| one.0.total_cmp(&other.0));
-    marks
-}
-
-fn lane(detector: &DetectorResult, clock: &Clock) -> Lane {
-    let span = |held: &Held| {
-        (
-            clock.seconds(held.from_ns),
-            clock.seconds(held.to_ns),
-            held.right,
-            held.text.clone(),
-        )
-    };
-    Lane {
-        name: detector.score.detector.clone(),
-        spans: detector.held.iter().map(span).collect(),
     }
 }
 
@@ -315,7 +231,7 @@ fn answer(detector: &DetectorResult, result: &RunResult) -> Answer {
         .unwrap_or_default();
     let right_rank = detector.score.answer.as_ref().and_then(|answer| rank(answer.full.rank));
     let score = match (&detector.score.answer, right_rank) {
-        (None, _) => format!("{} false alarms", detector.score.false_alarms.episodes_ns.len()),
+        (None, _) => text::count(detector.score.false_alarms.episodes_ns.len(), "false alarm"),
         (Some(_), Some(rank)) => format!("right at rank {rank}"),
         (Some(_), None) => "wrong".to_owned(),
     };
@@ -331,6 +247,36 @@ fn answer(detector: &DetectorResult, result: &RunResult) -> Answer {
     }
 }
 
+fn faults(evidence: &RunEvidence) -> Vec<FaultView> {
+    let fault = |step: &crate::plan::PlannedStep| {
+        let record = evidence
+            .result
+            .faults
+            .iter()
+            .find(|record| record.fault == step.fault.id);
+        let measured = record.and_then(|record| record.measured.clone());
+        let error = record.and_then(|record| record.error.clone());
+        let proven = record.is_some_and(|record| record.onset_ns.is_some());
+        let effect = match (proven, error, measured) {
+            (_, Some(error), _) => format!("not injected: {error}"),
+            (true, None, measured) => format!("proven: {}", measured.unwrap_or_default()),
+            (false, None, Some(measured)) => format!("not proven; last measured: {measured}"),
+            (false, None, None) => "not measured".to_owned(),
+        };
+        let recovery = match record.map(|record| (&record.recovery_error, record.recovered_ns)) {
+            Some((Some(error), _)) => format!("not undone: {error}"),
+            Some((None, Some(_))) => "undone".to_owned(),
+            Some((None, None)) | None => "nothing to undo".to_owned(),
+        };
+        FaultView {
+            what: crate::timeline::step_text(step),
+            effect,
+            recovery,
+        }
+    };
+    evidence.plan.steps.iter().map(fault).collect()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds and bytes of a run")]
 fn costs(result: &RunResult) -> Vec<(String, String)> {
     let Some(summary) = &result.detector_end.summary else {
@@ -338,15 +284,10 @@ fn costs(result: &RunResult) -> Vec<(String, String)> {
     };
     let wall = summary.wall_ns.max(1) as f64;
     let kernel_ns: u64 = summary.programs.iter().map(|program| program.run_ns).sum();
+    let share = |ns: u64| format!("{:.1} % of one core", ns as f64 / wall * 100.0);
     let mut costs = vec![
-        (
-            "detector CPU".to_owned(),
-            format!("{:.1} % of one core", summary.cpu_ns as f64 / wall * 100.0),
-        ),
-        (
-            "kernel programs".to_owned(),
-            format!("{:.1} % of one core", kernel_ns as f64 / wall * 100.0),
-        ),
+        ("detector CPU".to_owned(), share(summary.cpu_ns)),
+        ("kernel programs".to_owned(), share(kernel_ns)),
         (
             "detector memory".to_owned(),
             format!("{:.1} MB", summary.rss_bytes_max as f64 / 1e6),
@@ -358,47 +299,38 @@ fn costs(result: &RunResult) -> Vec<(String, String)> {
     ];
     let mut programs = summary.programs.clone();
     programs.sort_by_key(|program| std::cmp::Reverse(program.run_ns));
-    costs.extend(
-        programs
-            .iter()
-            .filter(|program| program.run_count > 0)
-            .take(4)
-            .map(|program| {
-                let each = program.run_ns as f64 / program.run_count as f64;
-                (
-                    format!("program {}", program.name),
-                    format!("{each:.0} ns × {}", program.run_count),
-                )
-            }),
-    );
+    let program = |program: &gauntlet_detector::diagnosis::ProgramCost| {
+        let each = program.run_ns as f64 / program.run_count as f64;
+        (
+            format!("program {}", program.name),
+            format!("{each:.0} ns × {}", program.run_count),
+        )
+    };
+    let busiest = programs.iter().filter(|program| program.run_count > 0).take(4);
+    costs.extend(busiest.map(program));
     costs
 }
 
-fn facts(order: &RunOrder, result: &RunResult) -> Vec<(String, String)> {
+fn facts(evidence: &RunEvidence) -> Vec<(String, String)> {
+    let result = &evidence.result;
     let mut facts = vec![
         ("application".to_owned(), result.app.clone()),
         ("trial".to_owned(), result.trial.to_string()),
     ];
-    for fault in &result.faults {
-        facts.push((
-            format!("fault {}", fault.fault),
-            fault.measured.clone().unwrap_or_default(),
-        ));
+    if let Some(environment) = &evidence.environment {
+        facts.push(("detector".to_owned(), environment.detector.clone()));
+        let (cpus, kernel) = (environment.cpu_count, &environment.kernel);
+        let machine = format!("kernel {kernel}, {cpus} processors, {}", environment.system);
+        facts.push(("machine".to_owned(), machine));
     }
+    let without = result.degraded.iter().map(|text| ("detector works without", text));
+    let residue = result.residue.iter().map(|text| ("left behind", text));
     facts.extend(
-        result
-            .validity
-            .findings
-            .iter()
-            .map(|finding| ("validity".to_owned(), finding.clone())),
-    );
-    facts.extend(
-        result
-            .degraded
-            .iter()
-            .map(|text| ("detector works without".to_owned(), text.clone())),
+        without
+            .chain(residue)
+            .map(|(name, text)| (name.to_owned(), text.clone())),
     );
     facts.push(("detector ended".to_owned(), result.detector_end.outcome.clone()));
-    facts.push(("run directory".to_owned(), order.directory.display().to_string()));
+    facts.push(("run directory".to_owned(), evidence.directory.display().to_string()));
     facts
 }

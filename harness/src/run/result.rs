@@ -1,6 +1,7 @@
 //! The result of a run: `result.json`, from which everything that is shown is made.
 
 use gauntlet_detector::diagnosis::Diagnosis;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::sli::SliSecond;
@@ -15,7 +16,7 @@ use crate::score::verdict::Judgement;
 pub const RESULT_VERSION: u32 = 1;
 
 /// Moments of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Moments {
     /// The run began.
@@ -39,7 +40,7 @@ pub struct Moments {
 }
 
 /// What became of a fault.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultRecord {
     /// Its id in the scenario.
@@ -61,7 +62,7 @@ pub struct FaultRecord {
 }
 
 /// One detector's part in a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DetectorResult {
     /// What its statements were worth.
@@ -75,7 +76,7 @@ pub struct DetectorResult {
 }
 
 /// What a detector held at rank 1 for a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// From.
@@ -89,7 +90,7 @@ pub struct Held {
 }
 
 /// A run, measured and judged.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunResult {
     /// [`RESULT_VERSION`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gauntlet_detector::diagnosis::Mechanism;
 use gauntlet_probes::entity::{NodeName, ServiceName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::kind::FaultKind;
@@ -69,7 +70,7 @@ impl Scenario {
 }
 
 /// The experimental arm that a scenario belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
     /// Something is wrong, and a detector must say what.
@@ -336,7 +337,7 @@ pub struct Accepted {
 }
 
 /// Where a cause lies, before it is known which pods will be chosen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Place {
     /// With a service.

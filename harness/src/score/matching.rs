@@ -4,6 +4,7 @@
 
 use gauntlet_detector::diagnosis::{Candidate, Entity, Mechanism};
 use gauntlet_probes::entity::{PodName, ServiceName};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{GroundTruth, TrueCause};
@@ -31,7 +32,7 @@ pub fn is_right(candidate: &Candidate, truth: &GroundTruth) -> bool {
 }
 
 /// Rank of the first right answer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Rank {
     /// From 1; not whole if it is the expected value among ties.
@@ -44,7 +45,7 @@ pub enum Rank {
 }
 
 /// How well pods were named.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum PodsAnswer {
     /// The cause does not lie with pods.

@@ -4,6 +4,7 @@
 
 use gauntlet_detector::diagnosis::{Diagnosis, Mechanism};
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::matching::{Granularity, Ranking};
@@ -14,7 +15,7 @@ use crate::scenario::model::Arm;
 const EPISODE_GAP_NS: u64 = 10_000_000_000;
 
 /// A time from the onset, which may not have been reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum TimeTo {
     /// After this long.
@@ -30,7 +31,7 @@ pub enum TimeTo {
 }
 
 /// Alarms without a reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FalseAlarms {
     /// When each episode began.

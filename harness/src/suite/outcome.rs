@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::validity::Validity;
@@ -19,7 +20,7 @@ use gauntlet_detector::diagnosis::Candidate;
 pub const SUITE_RESULT_VERSION: u32 = 1;
 
 /// Where the runs' evidence came from, which decides how two results may be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Each run happened for this result: two results are independent samples.
@@ -29,7 +30,7 @@ pub enum Mode {
 }
 
 /// One part of a suite that was cut in `count` parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Shard {
     /// Which part, from 1.
@@ -39,7 +40,7 @@ pub struct Shard {
 }
 
 /// What came of a suite.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuiteResult {
     /// [`SUITE_RESULT_VERSION`].
@@ -61,7 +62,7 @@ pub struct SuiteResult {
 }
 
 /// One trial of one scenario.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaseResult {
     /// Name of the scenario.
@@ -91,7 +92,7 @@ pub struct CaseResult {
 }
 
 /// One detector's part in a case.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DetectorOutcome {
     /// Who.
