@@ -8,6 +8,8 @@ use gauntlet_harness::cli::{self, Cli, Command, Exit};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
+        Command::Replay(args) => cli::replay::replay(&args),
+        Command::Corpus(command) => cli::corpus::corpus(&command),
         Command::Doctor(args) => cli::doctor::doctor(&args),
         Command::Scenario(command) => cli::scenario::scenario(&command),
         Command::Recover(args) => cli::recover::recover(&args),

@@ -17,7 +17,6 @@ use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
 use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
 use crate::scenario::model::Scenario;
-use crate::score::verdict::Verdict;
 
 /// One scenario that was asked for, with its application.
 struct Case {
@@ -242,14 +241,5 @@ fn exit_of(ended: &[Ended]) -> Exit {
     if ended.iter().any(|one| one.outcome.is_err()) {
         return Exit::TargetFailed;
     }
-    match results(ended)
-        .iter()
-        .map(|result| result.detector.judgement.verdict)
-        .max()
-    {
-        None => Exit::NothingSelected,
-        Some(Verdict::Pass) => Exit::Pass,
-        Some(Verdict::Inconclusive) => Exit::Inconclusive,
-        Some(Verdict::Fail) => Exit::FellShort,
-    }
+    Exit::of_verdicts(results(ended).iter().map(|result| result.detector.judgement.verdict))
 }
