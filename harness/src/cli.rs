@@ -175,6 +175,9 @@ pub struct ReplayArgs {
     /// How many to replay at a time. By default as many as there are processors.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// How many seconds a detector may take for one recording before it counts as hung. By default 60.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub within: Option<u16>,
     /// Only scenarios of this name; `*` stands for any letters. May be given more than once.
     #[arg(long, value_name = "GLOB")]
     pub scenario: Vec<String>,

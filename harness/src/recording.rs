@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::sli::SliSecond;
 use crate::clock::MonotonicNanos;
 use crate::detectors::DetectorEnd;
+use crate::doctor::error_chain;
 use crate::plan::Plan;
 use crate::run::environment::Environment;
 use crate::run::result::{FaultRecord, Moments};
@@ -238,6 +239,7 @@ fn truth_of(compressed: &[u8]) -> Result<Truth, Problem> {
 }
 
 fn frames_text(record: u64, cause: &RecordingError) -> String {
+    let cause = error_chain(cause);
     match record {
         0 => format!("its frames cannot be read: {cause}"),
         _ => format!("record {record} of its frames cannot be read: {cause}; --salvage reads those before it"),
@@ -250,3 +252,6 @@ fn unreadable(part: &'static str, cause: &dyn std::fmt::Display) -> Problem {
         cause: cause.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

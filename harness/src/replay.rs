@@ -42,6 +42,7 @@ pub fn replay(recording: &Recording, detector: &ReplayDetector) -> Result<Replay
         detector: heard.speaks_as,
         statements: heard.statements,
         end: heard.end,
+        failure: heard.failure.clone(),
     };
     let statements = serde_json::to_vec(&said.statements).expect("statements are data");
     Ok(Replayed {

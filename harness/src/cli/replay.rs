@@ -14,6 +14,7 @@ use crate::corpus::manifest::MANIFEST;
 use crate::recording::directory::{Salvage, find, open};
 use crate::recording::{OpenError, Recording};
 use crate::replay::outcome::{put_in_order, suite_result};
+use crate::replay::process::WITHIN;
 use crate::replay::{ReplayDetector, Replayed, all_cores, in_parallel, replay_all};
 use crate::report::summary;
 use crate::run::directory::write_json;
@@ -138,11 +139,17 @@ fn matches(glob: &str, name: &str) -> bool {
 }
 
 fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
-    if let Some(program) = &args.detector {
-        return Ok(ReplayDetector::Foreign(program.clone()));
-    }
-    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-    Ok(ReplayDetector::Own(gauntlet.with_file_name("gauntlet-detector")))
+    let ours = || -> anyhow::Result<PathBuf> {
+        let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+        Ok(gauntlet.with_file_name("gauntlet-detector"))
+    };
+    Ok(ReplayDetector {
+        program: args.detector.clone().map_or_else(ours, Ok)?,
+        is_own: args.detector.is_none(),
+        within: args
+            .within
+            .map_or(WITHIN, |seconds| Duration::from_secs(seconds.into())),
+    })
 }
 
 /// Of one argument its own name, since that is what two results of the same corpus share.
@@ -171,9 +178,9 @@ fn speed(recordings: &[Recording], took: Duration, jobs: usize) -> String {
     let recorded_s: f64 = recordings.iter().map(|recording| recording.span.seconds()).sum();
     let took_s = took.as_secs_f64();
     let times = recorded_s / took_s;
-    let count = recordings.len();
     format!(
-        "{count} recordings, {recorded_s:.0} s of run time, replayed in {took_s:.2} s: {times:.0} × real time with {jobs} jobs"
+        "{recorded_s:.0} s of run time in {took_s:.2} s: {times:.0} × real time (recordings: {}, jobs: {jobs})",
+        recordings.len()
     )
 }
 

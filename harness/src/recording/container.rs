@@ -248,7 +248,7 @@ mod tests {
         let version_at = FRAME_HEAD_BYTES + TRUTH_WORD.len();
         assert_eq!(changed(version_at, b'7'), ContainerError::Newer { found: 7 });
         assert_eq!(changed(0, b'x'), ContainerError::Foreign);
-        assert!(matches!(changed(length / 2, 0xAA), ContainerError::Damaged { .. }));
+        assert!(matches!(changed(version_at + 5, 0xAA), ContainerError::Damaged { .. }));
         assert!(matches!(changed(length - 2, b'x'), ContainerError::Damaged { .. }));
         assert_eq!(
             split(&whole[..length - 1]),

@@ -7,6 +7,7 @@ use gauntlet_probes::recording::{Record, RecordingError, RecordingReader, Record
 
 use super::container::{ContainerError, sha256_hex, split_unsealed};
 use super::{Evidence, FrameSpan, Problem, Recording, truth_of};
+use crate::doctor::error_chain;
 
 /// Reads a file as far as it goes. One that is whole is read as it is.
 ///
@@ -64,7 +65,8 @@ pub(super) fn salvage_stream(evidence: Evidence, stream: &[u8]) -> Result<(Recor
         return Err(broken.map_or(Problem::Empty, |(record, cause)| Problem::Frames { record, cause }));
     }
     let frames = writer.finish().map_err(at_header)?;
-    let lost = broken.map(|(record, cause): (u64, RecordingError)| format!("record {record} breaks off: {cause}"));
+    let lost = broken
+        .map(|(record, cause): (u64, RecordingError)| format!("record {record} breaks off: {}", error_chain(&cause)));
     let recording = Recording {
         digest: sha256_hex(stream),
         span,

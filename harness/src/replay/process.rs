@@ -16,8 +16,9 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use crate::detectors::{DetectorEnd, Received, STATEMENTS_MAX, read_bounded_line};
 use crate::recording::FrameSpan;
 
-/// How long a detector may take for one recording before it counts as hung. Ours takes 30 ms for a run of 36 s.
-const REPLAY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a detector may take for one recording before it counts as hung, unless asked otherwise. Ours takes 30 ms for
+/// a run of 36 s; a script may need a thousand times as long.
+pub const WITHIN: Duration = Duration::from_secs(60);
 /// Most of a detector's standard error that is kept, from its end: enough for a message of why it crashed.
 const STDERR_BYTES_MAX: usize = 4096;
 /// Most characters of a line that are shown.
@@ -25,20 +26,13 @@ const SHOWN_CHARS_MAX: usize = 200;
 
 /// Which detector recordings are fed to.
 #[derive(Clone, Debug)]
-pub enum ReplayDetector {
-    /// Ours, at this path.
-    Own(PathBuf),
-    /// Any other program that takes `--replay -` as ours does; another build of ours, for example.
-    Foreign(PathBuf),
-}
-
-impl ReplayDetector {
-    /// The program.
-    #[must_use]
-    pub fn program(&self) -> &PathBuf {
-        let (Self::Own(program) | Self::Foreign(program)) = self;
-        program
-    }
+pub struct ReplayDetector {
+    /// The program. It takes `--replay -`.
+    pub program: PathBuf,
+    /// Whether it is ours; then it is known under which name it speaks.
+    pub is_own: bool,
+    /// How long it may take for one recording; see [`WITHIN`].
+    pub within: Duration,
 }
 
 /// The detector did not come into being: a matter of this machine, not of the detector's answers.
@@ -75,7 +69,7 @@ pub struct Heard {
 /// [`ReplayError`] if it cannot be started.
 pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result<Heard, ReplayError> {
     let failed = |source| ReplayError::Spawn {
-        program: detector.program().clone(),
+        program: detector.program.clone(),
         source,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -83,7 +77,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         .build()
         .map_err(failed)?;
     runtime.block_on(async {
-        let mut child = Command::new(detector.program())
+        let mut child = Command::new(&detector.program)
             .args(["--replay", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,7 +97,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
             );
             child.wait().await
         };
-        let status = tokio::time::timeout(REPLAY_WITHIN, conversation).await;
+        let status = tokio::time::timeout(detector.within, conversation).await;
         let ending = match status {
             Ok(Ok(status)) => Ending::Status(status),
             Ok(Err(error)) => Ending::Lost(error),
@@ -215,8 +209,9 @@ impl Listener {
             Ending::Status(status) if status.success() => (status.to_string(), None),
             Ending::Status(status) => (status.to_string(), Some(format!("crashed ({status}){last_words}"))),
             Ending::Hung(killed) => {
-                let outcome = format!("did not end within {REPLAY_WITHIN:?} and was killed ({killed:?})");
-                (outcome, Some(format!("hung for {REPLAY_WITHIN:?}{last_words}")))
+                let within = detector.within;
+                let outcome = format!("did not end within {within:?} and was killed ({killed:?})");
+                (outcome, Some(format!("hung for {within:?}{last_words}")))
             }
             Ending::Lost(error) => (format!("lost: {error}"), Some(format!("was lost: {error}"))),
         };
@@ -242,12 +237,12 @@ impl Listener {
 fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> String {
     let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
     let mut names = heard.statements.iter().map(|one| one.diagnosis.detector.as_str());
-    match detector {
-        ReplayDetector::Own(_) => pipeline::NAME.to_owned(),
-        ReplayDetector::Foreign(program) => names
-            .find(|name| !is_rival(name))
-            .map(str::to_owned)
-            .or_else(|| heard.introduced_as.clone())
-            .unwrap_or_else(|| program.display().to_string()),
+    if detector.is_own {
+        return pipeline::NAME.to_owned();
     }
+    names
+        .find(|name| !is_rival(name))
+        .map(str::to_owned)
+        .or_else(|| heard.introduced_as.clone())
+        .unwrap_or_else(|| detector.program.display().to_string())
 }

@@ -7,13 +7,13 @@ use gauntlet_detector::diagnosis::Diagnosis;
 use super::result::{DetectorResult, FaultRecord, Held, Moments, RESULT_VERSION, RunResult};
 use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
 use crate::check::validity;
-use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
+use crate::check::validity::{Class, InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::detectors::{DetectorEnd, Received};
 use crate::plan::GroundTruth;
 use crate::recording::Evidence;
 use crate::scenario::model::Arm;
 use crate::score::matching::is_right;
-use crate::score::verdict::judge;
+use crate::score::verdict::{Finding, Judgement, Verdict, judge};
 use crate::score::{RunRecord, score};
 
 /// Largest share of evidence that may be lost in a run that counts: above it, silence of a probe proves nothing.
@@ -29,6 +29,8 @@ pub struct Said {
     pub statements: Vec<Received>,
     /// How the detector ended.
     pub end: DetectorEnd,
+    /// How the detector under test failed, after the words "the detector"; `None`: it did not.
+    pub failure: Option<String>,
 }
 
 /// Judges what was said in a run. Whether the run counts is a matter of the evidence alone.
@@ -129,7 +131,20 @@ fn detector_result(
         observation_end_ns: moments.end_ns,
     };
     let score = score(&record);
-    let judgement = judge(&score, validity, &evidence.plan.scenario.limits);
+    let mut judgement = judge(&score, validity, &evidence.plan.scenario.limits);
+    // One that failed has missed, also where silence would have been right: it would have been silent in any run.
+    if let Some(failure) = said
+        .failure
+        .as_ref()
+        .filter(|_| detector == said.detector && validity.class == Class::Valid)
+    {
+        let reason = format!("the detector {failure}");
+        judgement.findings.push(Finding {
+            verdict: Verdict::Fail,
+            reason,
+        });
+        judgement = Judgement::of(judgement.findings);
+    }
     DetectorResult {
         score,
         judgement,

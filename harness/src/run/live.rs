@@ -169,6 +169,10 @@ impl Played {
         let said = Said {
             detector: own_name(order, &self.detector_name, &statements),
             statements,
+            failure: self
+                .detector_end
+                .ended_early
+                .then(|| format!("ended by itself ({})", self.detector_end.outcome)),
             end: self.detector_end.clone(),
         };
         let evidence = Evidence {
