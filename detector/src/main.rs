@@ -31,7 +31,8 @@ struct Arguments {
     /// Write what the probes see to FILE.
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<PathBuf>,
-    /// Judge the recording FILE instead of this machine; needs no privileges and no inventory.
+    /// Judge the recording FILE, or the one on standard input if FILE is `-`, instead of this machine; needs no privileges
+    /// and no inventory.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Do not let the naive rivals (`alert-count`, `max-z`) speak.

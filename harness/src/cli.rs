@@ -1,10 +1,12 @@
 //! The command line: what can be asked, and which exit code answers.
 
 pub mod cluster;
+pub mod corpus;
 pub mod doctor;
 pub mod live;
 pub mod recover;
 pub mod report;
+pub mod replay;
 pub mod run;
 pub mod scenario;
 pub mod suite;
@@ -12,6 +14,9 @@ pub mod suite;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::corpus::CORPUS;
+use crate::score::verdict::Verdict;
 
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +27,7 @@ pub enum Exit {
     Internal,
     /// Nothing was selected.
     NothingSelected,
-    /// A scenario or suite is invalid.
+    /// A scenario, a suite or a recording is invalid.
     InvalidScenario,
     /// This machine cannot.
     CannotHere,
@@ -52,6 +57,17 @@ impl Exit {
             Self::Interrupted => 130,
         }
     }
+
+    /// The answer when runs were judged: the worst verdict decides, and none at all is no pass.
+    #[must_use]
+    pub fn of_verdicts(verdicts: impl Iterator<Item = Verdict>) -> Self {
+        match verdicts.max() {
+            None => Self::NothingSelected,
+            Some(Verdict::Pass) => Self::Pass,
+            Some(Verdict::Inconclusive) => Self::Inconclusive,
+            Some(Verdict::Fail) => Self::FellShort,
+        }
+    }
 }
 
 /// Injects faults into a cluster, proves that they bite, and scores the detector that had to find them.
@@ -65,7 +81,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario or suite
+  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario, suite or recording
   69 this machine cannot (privilege, hook, tool) · 70 target or injection failed
   100 the detector fell short · 101 no VALID run could decide · 130 interrupted, after recovery";
 
@@ -81,6 +97,12 @@ pub enum Command {
     /// Make the reports of a run or a suite again, from what was recorded.
     #[command(after_help = EXIT_CODES)]
     Report(ReportArgs),
+    /// Feed recordings to a detector and score it: no root, no cluster, all cores.
+    #[command(after_help = EXIT_CODES)]
+    Replay(ReplayArgs),
+    /// Collect recordings: add, list, verify.
+    #[command(subcommand)]
+    Corpus(CorpusCommand),
     /// Try every hook and tool of this machine; say what works, what degrades, what is missing and what that costs.
     #[command(after_help = EXIT_CODES)]
     Doctor(DoctorArgs),
@@ -179,6 +201,72 @@ pub struct ReportArgs {
     /// What `gauntlet gate --format markdown` said, to put into the report of a suite.
     #[arg(long, value_name = "FILE")]
     pub gate: Option<PathBuf>,
+}
+
+/// Arguments of `gauntlet replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Recordings, run directories, a corpus, or directories of these.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The detector to score: a program that reads a recording with `--replay -`, as ours does. By default ours.
+    #[arg(long, value_name = "PROGRAM")]
+    pub detector: Option<PathBuf>,
+    /// How many to replay at a time. By default as many as there are processors.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// How many seconds a detector may take for one recording before it counts as hung. By default 60.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub within: Option<u16>,
+    /// Only scenarios of this name; `*` stands for any letters. May be given more than once.
+    #[arg(long, value_name = "GLOB")]
+    pub scenario: Vec<String>,
+    /// Write the result to FILE, for gate, comparison and reports.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How to print the result. Progress goes to standard error in both.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Read recordings that are cut off, damaged or unsealed as far as they go. Their runs do not count.
+    #[arg(long)]
+    pub salvage: bool,
+}
+
+/// What to do with a corpus.
+#[derive(Debug, Subcommand)]
+pub enum CorpusCommand {
+    /// Add recordings or run directories.
+    #[command(after_help = EXIT_CODES)]
+    Add {
+        /// Recordings, run directories, or directories of these.
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+        /// Add also runs that do not count.
+        #[arg(long)]
+        invalid: bool,
+        /// The corpus.
+        #[arg(long, default_value = CORPUS, value_name = "DIR")]
+        corpus: PathBuf,
+    },
+    /// List what is in it.
+    List {
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// The corpus.
+        #[arg(long, default_value = CORPUS, value_name = "DIR")]
+        corpus: PathBuf,
+    },
+    /// Read every byte of it: seals, digests, frames, and that manifest and files agree.
+    #[command(after_help = EXIT_CODES)]
+    Verify {
+        /// How to print what is wrong.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// The corpus.
+        #[arg(long, default_value = CORPUS, value_name = "DIR")]
+        corpus: PathBuf,
+    },
 }
 
 /// Arguments of `gauntlet doctor`.

@@ -19,7 +19,7 @@ use crate::clock::{MonotonicNanos, monotonic_ns};
 /// Longest line of a detector that is read; a longer one is nonsense.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Statements kept in memory per run; a flood beyond is counted, not kept.
-const STATEMENTS_MAX: usize = 20_000;
+pub(crate) const STATEMENTS_MAX: usize = 20_000;
 /// How long a detector may take to attach before it counts as failed.
 pub const READY_WITHIN: Duration = Duration::from_secs(15);
 /// How long a detector may take to end after its input has ended.
@@ -308,7 +308,10 @@ async fn read_lines(mut reader: BufReader<tokio::process::ChildStdout>, sender: 
 }
 
 /// Reads up to a line feed, keeping at most [`LINE_BYTES_MAX`] bytes; false at the end of input.
-async fn read_bounded_line(reader: &mut BufReader<tokio::process::ChildStdout>, buffer: &mut Vec<u8>) -> bool {
+pub(crate) async fn read_bounded_line(
+    reader: &mut BufReader<tokio::process::ChildStdout>,
+    buffer: &mut Vec<u8>,
+) -> bool {
     loop {
         let Ok(chunk) = reader.fill_buf().await else {
             return false;

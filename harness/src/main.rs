@@ -10,6 +10,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Suite(command) => cli::suite::suite(&command),
         Command::Report(args) => cli::report::report(&args),
+        Command::Replay(args) => cli::replay::replay(&args),
+        Command::Corpus(command) => cli::corpus::corpus(&command),
         Command::Doctor(args) => cli::doctor::doctor(&args),
         Command::Scenario(command) => cli::scenario::scenario(&command),
         Command::Recover(args) => cli::recover::recover(&args),

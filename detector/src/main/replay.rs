@@ -1,6 +1,7 @@
 //! Judges a recording: same frames, same statements.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,10 +10,18 @@ use gauntlet_probes::recording::{Record, RecordingError, RecordingReader};
 use crate::Voices;
 use crate::speaker::Speaker;
 
+/// Stands for standard input.
+const STDIN: &str = "-";
+
 /// Reads all of `recording`. One that ends within a record is judged as far as it goes.
 pub(crate) fn run(recording: &Path, voices: Voices) -> anyhow::Result<()> {
     let name = || format!("failed to read {}", recording.display());
-    let reader = RecordingReader::new(File::open(recording).with_context(name)?).with_context(name)?;
+    let input: Box<dyn Read> = if recording == Path::new(STDIN) {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(recording).with_context(name)?)
+    };
+    let reader = RecordingReader::new(input).with_context(name)?;
     let mut speaker = Speaker::new(voices);
     let mut said_ready = false;
     for record in reader {

@@ -170,14 +170,5 @@ fn exit_of(ended: &[Ended]) -> Exit {
     if ended.iter().any(|one| one.outcome.is_err()) {
         return Exit::TargetFailed;
     }
-    match results(ended)
-        .iter()
-        .map(|result| result.detector.judgement.verdict)
-        .max()
-    {
-        None => Exit::NothingSelected,
-        Some(Verdict::Pass) => Exit::Pass,
-        Some(Verdict::Inconclusive) => Exit::Inconclusive,
-        Some(Verdict::Fail) => Exit::FellShort,
-    }
+    Exit::of_verdicts(results(ended).iter().map(|result| result.detector.judgement.verdict))
 }

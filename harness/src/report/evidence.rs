@@ -8,11 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::traffic::{Traffic, Windows};
 use crate::plan::Plan;
+use crate::recording::directory::frames_file;
 use crate::run::environment::Environment;
 use crate::run::result::{RESULT_VERSION, RunResult};
-
-/// The files in which frames are looked for, best first.
-const RECORDINGS: [&str; 2] = ["recording.gauntlet", "frames.zst"];
 
 /// What a run directory holds.
 #[derive(Clone, Debug)]
@@ -91,8 +89,7 @@ fn read_traffic(directory: &Path, result: &RunResult) -> Result<Traffic, String>
         before: (moments.baseline_ns, began),
         during: (began, moments.recover_start_ns),
     };
-    let mut recordings = RECORDINGS.map(|name| directory.join(name)).into_iter();
-    match recordings.find(|path| path.is_file()) {
+    match frames_file(directory) {
         Some(path) => Traffic::read(&path, windows).map_err(|error| crate::doctor::error_chain(&error)),
         None => Err("nothing was recorded: only Gauntlet's own detector records frames".to_owned()),
     }

@@ -5,62 +5,47 @@ use std::collections::BTreeSet;
 use gauntlet_detector::diagnosis::Diagnosis;
 
 use super::result::{DetectorResult, FaultRecord, Held, Moments, RESULT_VERSION, RunResult};
-use crate::check::sli::SliSecond;
 use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
 use crate::check::validity;
-use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
+use crate::check::validity::{Class, InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::detectors::{DetectorEnd, Received};
-use crate::plan::{GroundTruth, Plan};
+use crate::plan::GroundTruth;
+use crate::recording::Evidence;
 use crate::scenario::model::Arm;
 use crate::score::matching::is_right;
-use crate::score::verdict::judge;
+use crate::score::verdict::{Finding, Judgement, Verdict, judge};
 use crate::score::{RunRecord, score};
 
 /// Largest share of evidence that may be lost in a run that counts: above it, silence of a probe proves nothing.
 const LOSS_RATIO_MAX: f64 = 0.0001;
 
-/// All that was measured in a run.
-#[derive(Clone, Debug)]
-pub struct Measured<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// The application.
-    pub app: &'a str,
-    /// Trial, from 1.
-    pub trial: u32,
+/// What was said in a run, live or replayed.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
     /// Under which name the detector under test speaks. It may have said nothing, and rivals speak beside it.
     pub detector: String,
-    /// Moments; impact and recovery are found here.
-    pub moments: Moments,
-    /// Each fault's story.
-    pub faults: Vec<FaultRecord>,
-    /// What detectors said.
+    /// What detectors said. In a live run a statement counts from the moment at which it was received, in a replay from
+    /// that of the frame it is about.
     pub statements: Vec<Received>,
     /// How the detector ended.
-    pub detector_end: DetectorEnd,
-    /// What the detector worked without.
-    pub degraded: Vec<String>,
-    /// Users' experience.
-    pub seconds: Vec<SliSecond>,
-    /// What was left behind.
-    pub residue: Vec<String>,
-    /// What went wrong in the harness itself.
-    pub harness_errors: Vec<String>,
+    pub end: DetectorEnd,
+    /// How the detector under test failed, after the words "the detector"; `None`: it did not.
+    pub failure: Option<String>,
 }
 
-/// Judges a run.
+/// Judges what was said in a run. Whether the run counts is a matter of the evidence alone.
 #[must_use]
-pub fn judge_run(measured: Measured<'_>) -> RunResult {
-    let scenario = &measured.plan.scenario;
-    let mut moments = measured.moments;
-    let baseline = within(&measured.seconds, moments.baseline_ns, moments.fault_phase_ns);
-    let injections: Vec<InjectionFact> = measured.faults.iter().map(injection_fact).collect();
-    let onset_ns = match measured.plan.truth.arm {
+pub fn judge_run(evidence: &Evidence, said: &Said) -> RunResult {
+    let scenario = &evidence.plan.scenario;
+    let mut moments = evidence.moments;
+    let baseline = within(&evidence.seconds, moments.baseline_ns, moments.fault_phase_ns);
+    let injections: Vec<InjectionFact> = evidence.faults.iter().map(injection_fact).collect();
+    let onset_ns = match evidence.plan.truth.arm {
         Arm::Fault | Arm::Surge => validity::onset(&injections),
         Arm::Placebo | Arm::None => None,
     };
     let during = within(
-        &measured.seconds,
+        &evidence.seconds,
         onset_ns.unwrap_or(moments.fault_phase_ns),
         moments.recovered_ns,
     );
@@ -68,24 +53,24 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         .impact
         .as_ref()
         .and_then(|impact| impact_at(impact, &baseline, &during));
-    let after = within(&measured.seconds, moments.recovered_ns, moments.end_ns);
+    let after = within(&evidence.seconds, moments.recovered_ns, moments.end_ns);
     moments.steady_again_ns = recovered_at(&scenario.steady_state, &after);
-    let mut harness_errors = measured.harness_errors.clone();
-    harness_errors.extend(measured.faults.iter().filter_map(|fault| fault.recovery_error.clone()));
+    let mut harness_errors = evidence.harness_errors.clone();
+    harness_errors.extend(evidence.faults.iter().filter_map(|fault| fault.recovery_error.clone()));
     let facts = RunFacts {
-        arm: measured.plan.truth.arm,
+        arm: evidence.plan.truth.arm,
         harness_errors,
         steady_state_breaches: steady_state_breaches(&scenario.steady_state, &baseline),
         injections,
         impact: scenario.impact.clone(),
         impact_ns: moments.impact_ns,
-        residue: measured.residue.clone(),
-        loss: loss_fact(&measured.detector_end),
+        residue: evidence.residue.clone(),
+        loss: loss_fact(&evidence.recorder_end),
     };
     let validity = classify(&facts);
-    let result = |detector: &str| detector_result(&measured, &moments, onset_ns, detector, &validity);
-    let own = measured.detector.as_str();
-    let rivals: BTreeSet<&str> = measured
+    let result = |detector: &str| detector_result(evidence, said, &moments, onset_ns, detector, &validity);
+    let own = said.detector.as_str();
+    let rivals: BTreeSet<&str> = said
         .statements
         .iter()
         .map(|one| one.diagnosis.detector.as_str())
@@ -94,34 +79,32 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
     RunResult {
         version: RESULT_VERSION,
         scenario: scenario.name.clone(),
-        app: measured.app.to_owned(),
-        seed: measured.plan.seed.0,
-        trial: measured.trial,
+        app: evidence.app.clone(),
+        seed: evidence.plan.seed.0,
+        trial: evidence.trial,
         detector: result(own),
         rivals: rivals.into_iter().map(result).collect(),
         validity,
-        truth: measured.plan.truth.clone(),
+        truth: evidence.plan.truth.clone(),
         moments,
-        faults: measured.faults.clone(),
-        residue: measured.residue.clone(),
-        detector_end: measured.detector_end.clone(),
-        degraded: measured.degraded.clone(),
-        seconds: measured.seconds.clone(),
+        faults: evidence.faults.clone(),
+        residue: evidence.residue.clone(),
+        detector_end: said.end.clone(),
+        degraded: evidence.degraded.clone(),
+        seconds: evidence.seconds.clone(),
     }
 }
 
 fn detector_result(
-    measured: &Measured<'_>,
+    evidence: &Evidence,
+    said: &Said,
     moments: &Moments,
     onset_ns: Option<u64>,
     detector: &str,
     validity: &validity::Validity,
 ) -> DetectorResult {
     // A statement counts from the moment at which it was received, whatever moment it claims.
-    let of_detector = measured
-        .statements
-        .iter()
-        .filter(|one| one.diagnosis.detector == detector);
+    let of_detector = said.statements.iter().filter(|one| one.diagnosis.detector == detector);
     let diagnoses: Vec<Diagnosis> = of_detector
         .map(|one| Diagnosis {
             at_ns: one.received_ns,
@@ -133,14 +116,14 @@ fn detector_result(
         .rev()
         .find(|one| one.at_ns <= moments.recovered_ns)
         .cloned();
-    let held = held(&diagnoses, &measured.plan.truth, moments.end_ns);
+    let held = held(&diagnoses, &evidence.plan.truth, moments.end_ns);
     let record = RunRecord {
         detector: detector.to_owned(),
         diagnoses,
-        truth: measured.plan.truth.clone(),
-        window: measured.plan.scenario.window,
+        truth: evidence.plan.truth.clone(),
+        window: evidence.plan.scenario.window,
         observation_start_ns: moments.baseline_ns,
-        inject_ns: measured.faults.iter().filter_map(|fault| fault.injected_ns).min(),
+        inject_ns: evidence.faults.iter().filter_map(|fault| fault.injected_ns).min(),
         onset_ns,
         impact_ns: moments.impact_ns,
         recover_start_ns: Some(moments.recover_start_ns),
@@ -148,7 +131,20 @@ fn detector_result(
         observation_end_ns: moments.end_ns,
     };
     let score = score(&record);
-    let judgement = judge(&score, validity, &measured.plan.scenario.limits);
+    let mut judgement = judge(&score, validity, &evidence.plan.scenario.limits);
+    // One that failed has missed, also where silence would have been right: it would have been silent in any run.
+    if let Some(failure) = said
+        .failure
+        .as_ref()
+        .filter(|_| detector == said.detector && validity.class == Class::Valid)
+    {
+        let reason = format!("the detector {failure}");
+        judgement.findings.push(Finding {
+            verdict: Verdict::Fail,
+            reason,
+        });
+        judgement = Judgement::of(judgement.findings);
+    }
     DetectorResult {
         score,
         judgement,

@@ -12,7 +12,7 @@ use super::control::RunControl;
 use super::directory::write_json;
 use super::environment::Environment;
 use super::event::{EventSink, History, Phase, RunEvent};
-use super::judge::{Measured, judge_run};
+use super::judge::{Said, judge_run};
 use super::recorder::Recorder;
 use super::result::RunResult;
 use super::{DetectorProgram, RunError, RunOrder};
@@ -24,6 +24,8 @@ use crate::fault::injector::{AgentCommand, Injector};
 use crate::fault::journal::Journal;
 use crate::fault::surroundings::Surroundings;
 use crate::plan::{Plan, PlanInventory, PlanPod, plan};
+use crate::recording::Evidence;
+use crate::recording::directory::{FRAMES, seal_directory};
 use crate::residue::{self, ResidueState};
 use crate::scenario::model::{LoadProfile, Scenario};
 use crate::target::local::owner::PREFIX;
@@ -50,7 +52,12 @@ pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Canc
     })?;
     let outcome = {
         let mut recorder = Recorder::new(vec![console, &mut history]);
-        bring_up_and_run(order, &mut recorder, cancel).await
+        let outcome = bring_up_and_run(order, &mut recorder, cancel).await;
+        outcome.map(|(evidence, said)| {
+            let result = judge_run(&evidence, &said);
+            seal(order, evidence, &result, &mut recorder);
+            result
+        })
     };
     let written = history.finish().map_err(|source| RunError::Directory {
         path: history_path,
@@ -66,7 +73,7 @@ async fn bring_up_and_run(
     order: &RunOrder,
     recorder: &mut Recorder<'_>,
     cancel: Cancel,
-) -> Result<RunResult, RunError> {
+) -> Result<(Evidence, Said), RunError> {
     let started_ns = monotonic_ns();
     recorder.event(RunEvent::PhaseBegan {
         phase: Phase::Start,
@@ -100,7 +107,22 @@ async fn bring_up_and_run(
     if played.observed.interrupted {
         return Err(RunError::Interrupted);
     }
-    Ok(judge_run(played.measured(order, &plan)))
+    Ok(played.evidence(order, plan))
+}
+
+/// Seals what was recorded. The result does not depend on it, so that a full disk costs the recording and not the run.
+fn seal(order: &RunOrder, evidence: Evidence, result: &RunResult, recorder: &mut Recorder<'_>) {
+    if !order.directory.join(FRAMES).is_file() {
+        return;
+    }
+    let evidence = Evidence {
+        moments: result.moments,
+        ..evidence
+    };
+    match seal_directory(&order.directory, &evidence) {
+        Ok(length) => recorder.step(format!("recording sealed: {} kB", length.div_ceil(1000))),
+        Err(error) => recorder.warn(error_chain(&error)),
+    }
 }
 
 async fn up(order: &RunOrder, recorder: &mut Recorder<'_>, id: String) -> Result<LocalCluster, RunError> {
@@ -137,26 +159,36 @@ struct Played {
     late: Vec<Received>,
     residue: Vec<String>,
     harness_errors: Vec<String>,
+    environment: Environment,
 }
 
 impl Played {
-    fn measured<'a>(self, order: &'a RunOrder, plan: &'a Plan) -> Measured<'a> {
+    fn evidence(self, order: &RunOrder, plan: Plan) -> (Evidence, Said) {
         let mut statements = self.observed.statements;
         statements.extend(self.late);
-        Measured {
-            plan,
-            app: &order.app.name,
-            trial: order.trial,
+        let said = Said {
             detector: own_name(order, &self.detector_name, &statements),
+            statements,
+            failure: self
+                .detector_end
+                .ended_early
+                .then(|| format!("ended by itself ({})", self.detector_end.outcome)),
+            end: self.detector_end.clone(),
+        };
+        let evidence = Evidence {
+            plan,
+            app: order.app.name.clone(),
+            trial: order.trial,
             moments: self.observed.moments,
             faults: self.observed.faults,
-            statements,
-            detector_end: self.detector_end,
+            recorder_end: self.detector_end,
             degraded: self.degraded,
             seconds: self.seconds.iter().map(sli_second).collect(),
             residue: self.residue,
             harness_errors: self.harness_errors,
-        }
+            environment: self.environment,
+        };
+        (evidence, said)
     }
 }
 
@@ -210,6 +242,7 @@ async fn with_cluster(
         late,
         residue,
         harness_errors: Vec::new(),
+        environment,
     };
     Ok((plan, played))
 }
@@ -226,7 +259,7 @@ fn stop_if(cancel: &Cancel) -> Result<(), RunError> {
 async fn start_detector(order: &RunOrder, cluster: &LocalCluster) -> Result<DetectorProcess, RunError> {
     let (program, arguments) = match &order.programs.detector {
         DetectorProgram::Own(program) => {
-            let recording = order.directory.join("frames.zst").display().to_string();
+            let recording = order.directory.join(FRAMES).display().to_string();
             (program.clone(), vec!["--record".to_owned(), recording])
         }
         DetectorProgram::Foreign(program) => (program.clone(), Vec::new()),

@@ -3,6 +3,7 @@
 //! Does not know YAML, pods or seeds.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use gauntlet_detector::diagnosis::Mechanism;
@@ -351,6 +352,16 @@ pub enum Place {
     },
     /// With a node.
     Node(NodeName),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => name.fmt(f),
+            Self::Edge { caller, callee } => write!(f, "{caller} → {callee}"),
+            Self::Node(name) => write!(f, "node {name}"),
+        }
+    }
 }
 
 /// What a detector must reach for a pass.

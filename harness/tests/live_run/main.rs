@@ -73,7 +73,7 @@ fn the_seed_scenario_is_solved_and_its_directory_is_whole() {
         "environment.json",
         "journal.jsonl",
         "history.jsonl",
-        "frames.zst",
+        "recording.gauntlet",
         "result.json",
         "report.html",
         "junit.xml",

@@ -9,6 +9,7 @@ use crate::cli::{Exit, TargetKind};
 use crate::doctor::error_chain;
 use crate::plan::Seed;
 use crate::report::suite_console::SuiteConsole;
+use crate::recording::directory::SEALED;
 use crate::run::directory::{create, create_stamped};
 use crate::run::environment::Environment;
 use crate::run::{DetectorProgram, RunError, RunOrder};
@@ -162,7 +163,7 @@ impl CaseRunner for LiveRunner<'_> {
             RunError::Target(why) => RunError::Target(format!("{why} (see {})", within.display())),
             other => other,
         })?;
-        let recording = read_opt(&directory.join("frames.zst"))?.map(|bytes| hex_digest(&bytes));
+        let recording = read_opt(&directory.join(SEALED))?.map(|bytes| hex_digest(&bytes));
         let environment = read_opt(&directory.join("environment.json"))?;
         let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
         Ok(Ran {

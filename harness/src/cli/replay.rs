@@ -1,0 +1,250 @@
+//! `gauntlet replay`: reads recordings, feeds them to a detector, prints and writes what it is worth.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{Exit, Format, ReplayArgs};
+use crate::corpus::Corpus;
+use crate::corpus::manifest::MANIFEST;
+use crate::recording::directory::{Salvage, find, open};
+use crate::recording::{OpenError, Recording};
+use crate::replay::outcome::{put_in_order, suite_result};
+use crate::replay::process::WITHIN;
+use crate::replay::{ReplayDetector, Replayed, all_cores, in_parallel, replay_all};
+use crate::report::summary;
+use crate::run::directory::write_json;
+use crate::run::result::RunResult;
+
+/// A file to read, and its digest if a corpus vouches for it.
+struct Wanted {
+    path: PathBuf,
+    sha256: Option<String>,
+}
+
+/// Replays what was asked for.
+///
+/// # Errors
+/// When the harness itself fails, or the result cannot be written.
+pub fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
+    let jobs = args.jobs.map_or_else(all_cores, usize::from);
+    let mut recordings = match read(args, jobs) {
+        Ok(recordings) => recordings,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("gauntlet: {problem}"));
+            return Ok(Exit::InvalidScenario);
+        }
+    };
+    put_in_order(&mut recordings);
+    if recordings.is_empty() {
+        eprintln!(
+            "gauntlet: no recording is of a scenario named {}",
+            args.scenario.join(" or ")
+        );
+        return Ok(Exit::NothingSelected);
+    }
+    let began = Instant::now();
+    let replayed = {
+        let bar = progress(recordings.len());
+        replay_all(&recordings, &detector(args)?, jobs, &|| bar.inc(1))
+    };
+    let replayed = match replayed {
+        Ok(replayed) => replayed,
+        Err(error) => {
+            eprintln!("gauntlet: {error}");
+            return Ok(Exit::CannotHere);
+        }
+    };
+    eprintln!("{}", speed(&recordings, began.elapsed(), jobs));
+    if let Some(out) = &args.out {
+        write_json(out, &suite_result(&name(&args.runs), &recordings, &replayed))?;
+    }
+    let exit = Exit::of_verdicts(replayed.iter().map(|one| one.result.detector.judgement.verdict));
+    match args.format {
+        Format::Human => print(&replayed),
+        Format::Json => println!("{}", as_json(&recordings, &replayed, exit)),
+    }
+    Ok(exit)
+}
+
+/// All problems at once, or every recording that was asked for.
+fn read(args: &ReplayArgs, jobs: usize) -> Result<Vec<Recording>, Vec<String>> {
+    let (mut wanted, mut problems) = (Vec::new(), Vec::new());
+    for run in &args.runs {
+        match list(run) {
+            Ok(more) => wanted.extend(more),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let mode = if args.salvage { Salvage::Yes } else { Salvage::No };
+    let mut recordings = Vec::new();
+    for opened in in_parallel(&wanted, jobs, |wanted| open_wanted(wanted, mode)) {
+        match opened {
+            Ok(recording) => recordings.push(recording),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let is_asked_for = |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|glob| matches(glob, name));
+    recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
+    Ok(recordings)
+}
+
+/// The files that an argument stands for. Of a corpus these are the ones that its manifest names.
+fn list(run: &Path) -> Result<Vec<Wanted>, String> {
+    if !run.join(MANIFEST).is_file() {
+        let found = find(run).map_err(|error| error.to_string())?;
+        return Ok(found.into_iter().map(|path| Wanted { path, sha256: None }).collect());
+    }
+    let corpus = Corpus::open(run).map_err(|error| error.to_string())?;
+    let entries = corpus.entries().iter();
+    let wanted = entries.map(|entry| Wanted {
+        path: run.join(&entry.file),
+        sha256: Some(entry.sha256.clone()),
+    });
+    Ok(wanted.collect())
+}
+
+fn open_wanted(wanted: &Wanted, mode: Salvage) -> Result<Recording, String> {
+    let recording = open(&wanted.path, mode).map_err(|error: OpenError| error.to_string())?;
+    match &wanted.sha256 {
+        Some(expected) if mode == Salvage::No && *expected != recording.digest => Err(format!(
+            "{}: it is another file than the one that {MANIFEST} names (`gauntlet corpus verify` tells more)",
+            wanted.path.display()
+        )),
+        Some(_) | None => Ok(recording),
+    }
+}
+
+/// Whether a name is of a pattern in which `*` stands for any letters, also for none.
+fn matches(glob: &str, name: &str) -> bool {
+    let Some((start, mut rest)) = glob.split_once('*') else {
+        return glob == name;
+    };
+    let Some(mut name) = name.strip_prefix(start) else {
+        return false;
+    };
+    while let Some((word, more)) = rest.split_once('*') {
+        let Some(at) = name.find(word) else { return false };
+        name = &name[at + word.len()..];
+        rest = more;
+    }
+    name.ends_with(rest)
+}
+
+fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
+    let ours = || -> anyhow::Result<PathBuf> {
+        let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+        Ok(gauntlet.with_file_name("gauntlet-detector"))
+    };
+    Ok(ReplayDetector {
+        program: args.detector.clone().map_or_else(ours, Ok)?,
+        is_own: args.detector.is_none(),
+        within: args
+            .within
+            .map_or(WITHIN, |seconds| Duration::from_secs(seconds.into())),
+    })
+}
+
+/// Of one argument its own name, since that is what two results of the same corpus share.
+fn name(runs: &[PathBuf]) -> String {
+    match runs {
+        [one] => one
+            .canonicalize()
+            .unwrap_or_else(|_| one.clone())
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into(),
+        _ => "replay".to_owned(),
+    }
+}
+
+fn progress(count: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} replayed, {eta} left").expect("a template");
+    ProgressBar::new(count as u64).with_style(style)
+}
+
+fn speed(recordings: &[Recording], took: Duration, jobs: usize) -> String {
+    let recorded_s: f64 = recordings.iter().map(|recording| recording.span.seconds()).sum();
+    let took_s = took.as_secs_f64();
+    let times = recorded_s / took_s;
+    format!(
+        "{recorded_s:.0} s of run time in {took_s:.2} s: {times:.0} × real time (recordings: {}, jobs: {jobs})",
+        recordings.len()
+    )
+}
+
+fn results(replayed: &[Replayed]) -> Vec<&RunResult> {
+    replayed.iter().map(|one| &one.result).collect()
+}
+
+fn print(replayed: &[Replayed]) {
+    println!("{}", summary::table(&results(replayed)));
+    for one in replayed {
+        let run = format!("{} seed {}", one.result.scenario, one.result.seed);
+        if let Some(failure) = &one.failure {
+            println!("{run}: the detector {failure}");
+        }
+        for finding in &one.result.validity.findings {
+            println!("{run}: {finding}");
+        }
+    }
+}
+
+fn as_json(recordings: &[Recording], replayed: &[Replayed], exit: Exit) -> Value {
+    let run = |(recording, one): (&Recording, &Replayed)| {
+        let mut run = json!({
+            "scenario": one.result.scenario,
+            "seed": one.result.seed,
+            "recording": recording.digest,
+            "statementsDigest": one.statements_digest,
+            "failure": one.failure,
+        });
+        if let (Some(run), Value::Object(more)) = (run.as_object_mut(), summary::result_json(&one.result)) {
+            run.extend(more);
+        }
+        run
+    };
+    let runs: Vec<Value> = recordings.iter().zip(replayed).map(run).collect();
+    let summary = summary::summary_json(&results(replayed));
+    json!({"version": 1, "exit": exit.code(), "runs": runs, "summary": summary})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_letters() {
+        for (glob, name) in [
+            ("cache-hang", "cache-hang"),
+            ("*", ""),
+            ("cache-*", "cache-"),
+            ("cache-*", "cache-hang"),
+            ("*-hang", "cache-hang"),
+            ("c*-n*k-*", "cache-network-delay"),
+            ("**e*", "none"),
+        ] {
+            assert!(matches(glob, name), "{glob} {name}");
+        }
+        for (glob, name) in [
+            ("cache", "cache-hang"),
+            ("cache-*", "db-hang"),
+            ("*-hang", "cache-hang-2"),
+            ("a*a", "a"),
+            ("", "none"),
+        ] {
+            assert!(!matches(glob, name), "{glob} {name}");
+        }
+    }
+}

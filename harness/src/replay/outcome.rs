@@ -1,0 +1,87 @@
+//! From replayed recordings to a [`SuiteResult`], which gate, comparison and reports read.
+
+use super::Replayed;
+use crate::recording::Recording;
+use crate::recording::container::sha256_hex;
+use crate::run::result::DetectorResult;
+use crate::suite::outcome::{CaseResult, DetectorOutcome, Mode, SUITE_RESULT_VERSION, SuiteResult};
+
+/// Puts recordings in the order of results: by scenario, seed, digest. One that is there twice is taken once.
+pub fn put_in_order(recordings: &mut Vec<Recording>) {
+    recordings.sort_by_cached_key(|recording| {
+        let plan = &recording.evidence.plan;
+        (plan.scenario.name.clone(), plan.seed.0, recording.digest.clone())
+    });
+    recordings.dedup_by(|one, other| one.digest == other.digest);
+}
+
+/// The result of replaying `recordings`, which are in order (see [`put_in_order`]); `replayed` go with them.
+///
+/// Trials are numbered anew within each scenario: recordings that were made one by one are all first trials.
+#[must_use]
+pub fn suite_result(name: &str, recordings: &[Recording], replayed: &[Replayed]) -> SuiteResult {
+    let mut cases: Vec<CaseResult> = Vec::new();
+    for (recording, replayed) in recordings.iter().zip(replayed) {
+        let scenario = &recording.evidence.plan.scenario.name;
+        let trial = match cases.last() {
+            Some(last) if last.scenario == *scenario => last.trial + 1,
+            _ => 1,
+        };
+        cases.push(case_result(recording, replayed, trial));
+    }
+    SuiteResult {
+        version: SUITE_RESULT_VERSION,
+        suite: name.to_owned(),
+        digest: digest_of(recordings),
+        mode: Mode::Replay,
+        detector: replayed.iter().find_map(|one| one.detector.clone()).unwrap_or_default(),
+        shard: None,
+        planned_count: recordings.len(),
+        cases,
+    }
+}
+
+/// SHA-256, in hex, over the sorted digests of recordings, one to the line: same digest, same recordings.
+#[must_use]
+pub fn digest_of(recordings: &[Recording]) -> String {
+    let mut digests: Vec<&str> = recordings.iter().map(|recording| recording.digest.as_str()).collect();
+    digests.sort_unstable();
+    sha256_hex(digests.join("\n").as_bytes())
+}
+
+fn case_result(recording: &Recording, replayed: &Replayed, trial: u32) -> CaseResult {
+    let result = &replayed.result;
+    let plan = &recording.evidence.plan;
+    let causes = plan.truth.causes.iter();
+    CaseResult {
+        scenario: result.scenario.clone(),
+        trial,
+        seed: plan.seed,
+        app: result.app.clone(),
+        labels: plan.scenario.labels.clone(),
+        recording: Some(recording.digest.clone()),
+        directory: recording.directory.clone(),
+        validity: result.validity.clone(),
+        invalid_attempts: Vec::new(),
+        truth: causes
+            .map(|cause| format!("{}: {}", cause.place, cause.mechanism))
+            .collect(),
+        detector: detector_outcome(&result.detector, replayed.failure.clone()),
+        rivals: result
+            .rivals
+            .iter()
+            .map(|rival| detector_outcome(rival, None))
+            .collect(),
+    }
+}
+
+fn detector_outcome(detector: &DetectorResult, failure: Option<String>) -> DetectorOutcome {
+    let first = detector.answer.as_ref().and_then(|answer| answer.candidates.first());
+    DetectorOutcome {
+        name: detector.score.detector.clone(),
+        score: detector.score.clone(),
+        judgement: detector.judgement.clone(),
+        first: first.cloned(),
+        failure,
+    }
+}

@@ -1,0 +1,248 @@
+//! A detector that reads one recording: `PROGRAM --replay -`, frames in on stdin, diagnoses out on stdout.
+//!
+//! It is a process of its own and gets the recorder's stream, which holds inventory and frames and nothing of the truth.
+//! One that crashes, hangs, floods or talks nonsense has failed, and says why; that is for scores to punish.
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use gauntlet_detector::baseline::{alert_count, max_z};
+use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION};
+use gauntlet_detector::pipeline;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+
+use crate::detectors::{DetectorEnd, Received, STATEMENTS_MAX, read_bounded_line};
+use crate::recording::FrameSpan;
+
+/// How long a detector may take for one recording before it counts as hung, unless asked otherwise. Ours takes 30 ms for
+/// a run of 36 s; a script may need a thousand times as long.
+pub const WITHIN: Duration = Duration::from_secs(60);
+/// Most of a detector's standard error that is kept, from its end: enough for a message of why it crashed.
+const STDERR_BYTES_MAX: usize = 4096;
+/// Most characters of a line that are shown.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// Which detector recordings are fed to.
+#[derive(Clone, Debug)]
+pub struct ReplayDetector {
+    /// The program. It takes `--replay -`.
+    pub program: PathBuf,
+    /// Whether it is ours; then it is known under which name it speaks.
+    pub is_own: bool,
+    /// How long it may take for one recording; see [`WITHIN`].
+    pub within: Duration,
+}
+
+/// The detector did not come into being: a matter of this machine, not of the detector's answers.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The program could not be started.
+    #[error("failed to start the detector {program}: {source}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What was heard of a detector.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// How it introduced itself; `None`: it did not.
+    pub introduced_as: Option<String>,
+    /// The name under which it speaks, as against the rivals beside it.
+    pub speaks_as: String,
+    /// What it and rivals said, in order.
+    pub statements: Vec<Received>,
+    /// How it ended.
+    pub end: DetectorEnd,
+    /// How it failed; `None`: it did not.
+    pub failure: Option<String>,
+}
+
+/// Lets a detector read `frames` and hears it to its end.
+///
+/// # Errors
+/// [`ReplayError`] if it cannot be started.
+pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result<Heard, ReplayError> {
+    let failed = |source| ReplayError::Spawn {
+        program: detector.program.clone(),
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let mut child = Command::new(&detector.program)
+            .args(["--replay", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout) = (stdin.expect("piped"), stdout.expect("piped"));
+        let mut listener = Listener::new(span);
+        let mut complaint = Vec::new();
+        let conversation = async {
+            tokio::join!(
+                feed(stdin, frames),
+                listener.listen(stdout),
+                keep_end(stderr.expect("piped"), &mut complaint),
+            );
+            child.wait().await
+        };
+        let status = tokio::time::timeout(detector.within, conversation).await;
+        let ending = match status {
+            Ok(Ok(status)) => Ending::Status(status),
+            Ok(Err(error)) => Ending::Lost(error),
+            Err(_) => Ending::Hung(kill(&mut child).await),
+        };
+        Ok(listener.conclude(detector, &ending, &complaint))
+    })
+}
+
+/// A detector that stops reading has its reasons; its end tells them.
+async fn feed(mut stdin: ChildStdin, frames: &[u8]) {
+    let _ = stdin.write_all(frames).await;
+}
+
+/// The last bytes of what it writes to standard error.
+async fn keep_end(mut stderr: ChildStderr, kept: &mut Vec<u8>) {
+    let mut chunk = [0; 1024];
+    while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..length]);
+        let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
+        kept.drain(..excess);
+    }
+}
+
+async fn kill(child: &mut Child) -> std::io::Result<()> {
+    child.kill().await
+}
+
+/// How a process ended.
+enum Ending {
+    Status(ExitStatus),
+    Hung(std::io::Result<()>),
+    Lost(std::io::Error),
+}
+
+/// Takes a detector's lines.
+struct Listener {
+    span: FrameSpan,
+    heard: Heard,
+    /// What speaks against it, beside its end.
+    complaints: Vec<String>,
+}
+
+impl Listener {
+    fn new(span: FrameSpan) -> Self {
+        Self {
+            span,
+            heard: Heard::default(),
+            complaints: Vec::new(),
+        }
+    }
+
+    async fn listen(&mut self, stdout: ChildStdout) {
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        let mut more = true;
+        while more {
+            line.clear();
+            more = read_bounded_line(&mut reader, &mut line).await;
+            if !line.trim_ascii().is_empty() {
+                self.take(&line);
+            }
+        }
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let is_first = self.heard.introduced_as.is_none();
+        match serde_json::from_slice(line) {
+            Ok(DetectorLine::Ready { version, detector, .. }) if is_first && version == PROTOCOL_VERSION => {
+                self.heard.introduced_as = Some(detector);
+            }
+            Ok(DetectorLine::Diagnosis(diagnosis)) if !is_first => {
+                if self.heard.statements.len() >= STATEMENTS_MAX {
+                    self.heard.end.flood_count += 1;
+                    return;
+                }
+                let before = self
+                    .heard
+                    .statements
+                    .last()
+                    .map_or(self.span.first_ns, |one| one.received_ns);
+                let received_ns = diagnosis.at_ns.max(before).min(self.span.last_ns);
+                self.heard.statements.push(Received { received_ns, diagnosis });
+            }
+            Ok(DetectorLine::Summary(summary)) if !is_first => self.heard.end.summary = Some(summary),
+            Ok(DetectorLine::Ready { .. } | DetectorLine::Diagnosis(_) | DetectorLine::Summary(_)) | Err(_) => {
+                self.heard.end.nonsense_count += 1;
+                if self.complaints.is_empty() {
+                    let text = String::from_utf8_lossy(line);
+                    let text: String = text.trim().chars().take(SHOWN_CHARS_MAX).collect();
+                    self.complaints
+                        .push(format!("said `{text}`, which is not the protocol's here"));
+                }
+            }
+        }
+    }
+
+    fn conclude(self, detector: &ReplayDetector, ending: &Ending, stderr: &[u8]) -> Heard {
+        let Self {
+            mut heard, complaints, ..
+        } = self;
+        let stderr = String::from_utf8_lossy(stderr);
+        let last_words = stderr.lines().rev().find(|line| !line.trim().is_empty());
+        let last_words = last_words.map_or_else(String::new, |line| {
+            let line: String = line.trim().chars().take(SHOWN_CHARS_MAX).collect();
+            format!(": {line}")
+        });
+        let (outcome, bad_end) = match ending {
+            Ending::Status(status) if status.success() => (status.to_string(), None),
+            Ending::Status(status) => (status.to_string(), Some(format!("crashed ({status}){last_words}"))),
+            Ending::Hung(killed) => {
+                let within = detector.within;
+                let outcome = format!("did not end within {within:?} and was killed ({killed:?})");
+                (outcome, Some(format!("hung for {within:?}{last_words}")))
+            }
+            Ending::Lost(error) => (format!("lost: {error}"), Some(format!("was lost: {error}"))),
+        };
+        heard.end.outcome = outcome;
+        heard.end.ended_early = bad_end.is_some();
+        let silent = heard.introduced_as.is_none().then(|| "was never ready".to_owned());
+        let flood = heard.end.flood_count;
+        let flooded = (flood > 0).then(|| format!("flooded: {flood} statements beyond {STATEMENTS_MAX}"));
+        let failures: Vec<String> = bad_end
+            .into_iter()
+            .chain(silent)
+            .chain(complaints)
+            .chain(flooded)
+            .collect();
+        heard.failure = (!failures.is_empty()).then(|| failures.join("; "));
+        heard.speaks_as = speaks_as(detector, &heard);
+        heard
+    }
+}
+
+/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement,
+/// or, if they say nothing, under that of their introduction.
+fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> String {
+    let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
+    let mut names = heard.statements.iter().map(|one| one.diagnosis.detector.as_str());
+    if detector.is_own {
+        return pipeline::NAME.to_owned();
+    }
+    names
+        .find(|name| !is_rival(name))
+        .map(str::to_owned)
+        .or_else(|| heard.introduced_as.clone())
+        .unwrap_or_else(|| detector.program.display().to_string())
+}
