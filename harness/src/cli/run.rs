@@ -15,7 +15,6 @@ use crate::report::view::RunView;
 use crate::run::directory::create;
 use crate::run::result::RunResult;
 use crate::run::{RunError, RunOrder};
-use crate::score::verdict::Verdict;
 use crate::suite::Chosen;
 use crate::suite::choice::load_app;
 
