@@ -172,9 +172,9 @@ pub struct RunArgs {
     pub no_lock: bool,
 }
 
-/// A report.
+/// What a report is made as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
+pub enum ReportKind {
     /// One self-contained page.
     Html,
     /// A summary for a comment on a pull request.
@@ -191,7 +191,7 @@ pub struct ReportArgs {
     pub path: PathBuf,
     /// Make this one report. By default report.html, junit.xml and summary.md are written beside the result.
     #[arg(long, value_enum)]
-    pub format: Option<ReportFormat>,
+    pub format: Option<ReportKind>,
     /// Write the one report here, not to standard output.
     #[arg(long, value_name = "FILE", requires = "format")]
     pub out: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{Exit, ReportArgs, ReportFormat};
+use super::{Exit, ReportArgs, ReportKind};
 use crate::report::evidence::{EvidenceError, RunEvidence, read_versioned};
 use crate::report::files::{ReportError, write_run, write_suite};
 use crate::report::suite::{Beside, view as suite_view};
@@ -50,9 +50,9 @@ fn make(args: &ReportArgs) -> anyhow::Result<()> {
         (Subject::Run { directory }, Some(format)) => {
             let evidence = RunEvidence::read(&directory)?;
             let text = match format {
-                ReportFormat::Html => html::page(&run_view(&evidence)),
-                ReportFormat::Markdown => markdown::run(&run_view(&evidence)),
-                ReportFormat::Junit => junit::junit(&evidence.result),
+                ReportKind::Html => html::page(&run_view(&evidence)),
+                ReportKind::Markdown => markdown::run(&run_view(&evidence)),
+                ReportKind::Junit => junit::junit(&evidence.result),
             };
             put(&text, args.out.as_deref())?;
         }
@@ -61,7 +61,7 @@ fn make(args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn suite(file: &Path, format: Option<ReportFormat>, args: &ReportArgs) -> anyhow::Result<()> {
+fn suite(file: &Path, format: Option<ReportKind>, args: &ReportArgs) -> anyhow::Result<()> {
     let result = read_suite(file)?;
     let baseline = args
         .baseline
@@ -86,9 +86,9 @@ fn suite(file: &Path, format: Option<ReportFormat>, args: &ReportArgs) -> anyhow
             println!("{}", page.display());
             return Ok(());
         }
-        Some(ReportFormat::Html) => html::suite::page(&view),
-        Some(ReportFormat::Markdown) => markdown::suite(&view),
-        Some(ReportFormat::Junit) => junit::suite(&result),
+        Some(ReportKind::Html) => html::suite::page(&view),
+        Some(ReportKind::Markdown) => markdown::suite(&view),
+        Some(ReportKind::Junit) => junit::suite(&result),
     };
     put(&text, args.out.as_deref())
 }

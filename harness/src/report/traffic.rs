@@ -208,8 +208,8 @@ impl Ledger {
             .map(|((caller, callee), [before, during])| Call {
                 caller,
                 callee,
-                before: before.over(watched_ns[0]),
-                during: during.over(watched_ns[1]),
+                during: during.over(watched_ns[1], before.under_way),
+                before: before.over(watched_ns[0], 0),
             });
         Traffic {
             // Connections that were held open without a request are no calls.

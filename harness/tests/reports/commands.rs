@@ -72,7 +72,7 @@ fn a_suite_is_shown_beside_its_baseline_and_its_gate() {
     );
     let gate = write("gate.md", b"**Gate: FAIL**\n");
     let arguments = ["--baseline", &before, "--gate", &gate, "--format"];
-    let page = report(&[&[now.as_str()], &arguments[..], &["html"]].concat());
+    let page = report(&[&[now.as_str()][..], &arguments[..], &["html"]].concat());
     let page = String::from_utf8(page.stdout).expect("UTF-8");
     for word in [
         "Gate: FAIL",

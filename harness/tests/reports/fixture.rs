@@ -64,7 +64,7 @@ pub(crate) fn suite() -> SuiteResult {
     ];
     let mut cases: Vec<CaseResult> = plan
         .iter()
-        .flat_map(|(scenario, kinds)| (1..).zip(*kinds).map(|(trial, kind)| case(scenario, trial, *kind)))
+        .flat_map(|(scenario, kinds)| (1..).zip(*kinds).map(move |(trial, kind)| case(scenario, trial, *kind)))
         .collect();
     cases[1].invalid_attempts = vec![validity(Class::Unstable)];
     cases[2].detector.failure = Some("it crashed (signal 11)".to_owned());

@@ -58,6 +58,20 @@ pub(super) fn width_of(text: &str) -> f64 {
     text.chars().count() as f64 * LETTER_WIDTH
 }
 
+/// A text, cut where its room ends. What is cut stands in a table or title beside.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the width of a drawing is positive and small"
+)]
+pub(super) fn fitted(text: &str, room: f64) -> String {
+    if width_of(text) <= room {
+        return text.to_owned();
+    }
+    let letters = (room / LETTER_WIDTH).max(1.0) as usize - 1;
+    text.chars().take(letters).chain(['…']).collect()
+}
+
 /// A label. `class` may set where `x` lies in it: `end` or `middle`.
 pub(super) fn label(svg: &mut String, class: &str, (x, y): (f64, f64), text: &str) {
     let _ = write!(
@@ -106,6 +120,13 @@ mod tests {
             [100.0, 100.0, 150.0, 200.0, 200.0]
         );
         assert!((Scale::new((3.0, 3.0), (1.0, 2.0)).at(3.0) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn long_texts_are_cut_where_their_room_ends() {
+        assert_eq!(fitted("cache", 64.0), "cache");
+        assert_eq!(fitted("a-very-long-name", 64.0), "a-very-lo…");
+        assert_eq!(fitted("name", 1.0), "…");
     }
 
     #[test]

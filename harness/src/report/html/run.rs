@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::text::{self, markup};
 use super::super::view::{Answer, RunView};
-use super::document::{Section, details, document, tiles, verdict};
+use super::document::{Section, document, tiles, verdict};
 use super::table::{Cell, Tone, pairs, table};
 use super::{timeline, topology};
 use crate::score::verdict::{Finding, Verdict};
@@ -71,14 +71,7 @@ fn header(view: &RunView) -> String {
 
 fn answers(view: &RunView) -> String {
     let mut html = format!("<p class=\"truth\"><strong>Truth</strong> {}</p>", markup(&view.truth));
-    for (index, answer) in view.answers.iter().enumerate() {
-        let body = answer_body(answer);
-        html += &match index {
-            0 => body,
-            // Rivals are for comparison; their long lists do not stand between ours and its score.
-            _ => format!("<div class=\"rival\">{body}</div>"),
-        };
-    }
+    html.extend(view.answers.iter().map(answer_body));
     html
 }
 
@@ -165,15 +158,11 @@ fn proof(view: &RunView) -> String {
     match view.validity_findings.as_slice() {
         [] => html.push_str("<p>Nothing speaks against this run.</p>"),
         findings => {
-            let list: String = findings
-                .iter()
-                .map(|text| format!("<li>{}</li>", markup(text)))
-                .collect();
-            html += &details("What speaks against this run", &format!("<ul>{list}</ul>")).replacen(
-                "<details>",
-                "<details open>",
-                1,
-            );
+            html.push_str("<h3>What speaks against this run</h3><ul>");
+            for finding in findings {
+                let _ = write!(html, "<li>{}</li>", markup(finding));
+            }
+            html.push_str("</ul>");
         }
     }
     html

@@ -8,7 +8,7 @@ use super::super::text::{markup, microseconds, signed_seconds};
 use super::super::view::TimelineView;
 use super::super::view::timeline::{LaneSpan, Second, Span};
 use super::document::{details, drawing};
-use super::plot::{Scale, label, line, polyline, rect, width_of};
+use super::plot::{Scale, fitted, label, line, polyline, rect, width_of};
 use tables::{lanes_table, latency_text, seconds_table};
 
 const WIDTH: f64 = 1000.0;
@@ -86,7 +86,12 @@ fn chart(view: &TimelineView) -> String {
     for (index, lane) in view.lanes.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a handful of lanes")]
         let y = lanes_top + index as f64 * LANE_HEIGHT;
-        label(&mut svg, "end strong", (LEFT - 8.0, y + 14.0), &lane.name);
+        label(
+            &mut svg,
+            "end strong",
+            (LEFT - 8.0, y + 14.0),
+            &fitted(&lane.name, LEFT - 12.0),
+        );
         line(&mut svg, "grid", (LEFT, y + 10.0), (WIDTH - RIGHT, y + 10.0));
         for span in &lane.spans {
             answer_bar(&mut svg, span, &x, y);
@@ -275,10 +280,14 @@ fn fault_bar(svg: &mut String, fault: &Span, x: &Scale, top: f64, index: usize) 
     label(svg, "end strong", (LEFT - 8.0, y + 14.0), "fault");
     let title = format!("{}: {:.1} s to {:.1} s", fault.name, fault.from_s, fault.to_s);
     rect(svg, "fault-bar", (from, y), ((to - from).max(2.0), 20.0), &title);
-    // What does not fit into the bar stands before it, where there is always the baseline.
-    match width_of(&fault.name) + 10.0 {
-        width if width <= to - from => label(svg, "on-bar", (from + 5.0, y + 14.0), &fault.name),
-        _ => label(svg, "end halo", (from - 5.0, y + 14.0), &fault.name),
+    // What does not fit into the bar stands beside it, on the side that has more room.
+    let (before, after) = (from - LEFT, WIDTH - RIGHT - to);
+    if width_of(&fault.name) + 10.0 <= to - from {
+        label(svg, "on-bar", (from + 5.0, y + 14.0), &fault.name);
+    } else if before > after {
+        label(svg, "end halo", (from - 5.0, y + 14.0), &fitted(&fault.name, before));
+    } else {
+        label(svg, "halo", (to + 5.0, y + 14.0), &fitted(&fault.name, after));
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::traffic::{Call, Rates};
 use super::super::view::TopologyView;
 use super::super::view::topology::{CallView, Marks, NodeView};
 use super::document::drawing;
-use super::plot::{label, rect};
+use super::plot::{fitted, label, rect};
 use super::table::{Cell, Tone, table};
 
 const BOX_WIDTH: f64 = 128.0;
@@ -112,8 +112,14 @@ fn service(svg: &mut String, node: &NodeView, (x, y): (f64, f64)) {
     } else {
         y + 24.0
     };
-    label(svg, "middle name", (middle, name_y), &node.name);
-    label(svg, "middle small", (middle, y + 42.0), &below);
+    // Names are written larger than numbers.
+    label(
+        svg,
+        "middle name",
+        (middle, name_y),
+        &fitted(&node.name, BOX_WIDTH * 0.7),
+    );
+    label(svg, "middle small", (middle, y + 42.0), &fitted(&below, BOX_WIDTH));
     discs(svg, &node.marks, (x + 4.0, y));
     svg.push_str("</g>");
 }

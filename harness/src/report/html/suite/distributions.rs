@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::super::super::suite::times::{Curve, Strip, TimesView};
 use super::super::super::text::{self, seconds_of};
 use super::super::document::{details, drawing};
-use super::super::plot::{Scale, label, line, polyline, width_of};
+use super::super::plot::{Scale, fitted, label, line, polyline, width_of};
 use super::super::table::{Cell, Tone, table};
 use crate::score::moments::TimeTo;
 use crate::score::summary::{self, Quantile};
@@ -62,7 +62,12 @@ fn strips(view: &TimesView, x: &Scale) -> String {
     for (index, strip) in view.strips.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a handful of scenarios")]
         let y = 8.0 + (index as f64 + 0.5) * STRIP_HEIGHT;
-        label(&mut svg, "end strong", (LEFT - 10.0, y + 4.0), &strip.scenario);
+        label(
+            &mut svg,
+            "end strong",
+            (LEFT - 10.0, y + 4.0),
+            &fitted(&strip.scenario, LEFT - 20.0),
+        );
         line(&mut svg, "grid", (LEFT, y), (WIDTH - RIGHT, y));
         for (run, time) in strip.times.iter().enumerate() {
             mark(&mut svg, time, x, y, run);
