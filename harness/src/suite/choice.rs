@@ -25,7 +25,9 @@ pub(super) struct Choice {
 
 /// Reads one element.
 pub(super) fn read_choice(node: &Node, problems: &mut Problems) -> Option<Choice> {
+    let before = problems.len();
     let fields = Fields::open(node, &[&shapes::CHOICE], &[&shapes::SPEC], problems)?;
+    let is_misspelt = problems.len() > before;
     let choice = Choice {
         name: fields.read("name", problems, reader::text),
         class: fields.read("class", problems, reader::text),
@@ -35,9 +37,11 @@ pub(super) fn read_choice(node: &Node, problems: &mut Problems) -> Option<Choice
     };
     let is_written = |name| fields.get(name).is_some();
     if !["name", "class", "labels"].into_iter().any(is_written) {
-        problems
-            .add(fields.span(), "this chooses nothing")
-            .advise("write `name`, `class` or `labels`; `{name: \"*\"}` is the whole catalogue");
+        if !is_misspelt {
+            problems
+                .add(fields.span(), "this chooses nothing")
+                .advise("write `name`, `class` or `labels`; `{name: \"*\"}` is the whole catalogue");
+        }
         return None;
     }
     Some(choice)
@@ -130,7 +134,10 @@ impl<'a> Catalogue<'a> {
     fn candidates(&self, name: Option<&At<String>>) -> Vec<String> {
         match name {
             Some(name) if catalogue::is_path(&name.value) => {
-                let path: PathBuf = self.directory.join(&name.value);
+                let path: PathBuf = match self.directory == Path::new(".") {
+                    true => PathBuf::from(&name.value),
+                    false => self.directory.join(&name.value),
+                };
                 vec![path.display().to_string()]
             }
             Some(name) => {
@@ -161,8 +168,12 @@ impl<'a> Catalogue<'a> {
 
 fn load(name_or_path: &str, root: &Path) -> Result<Chosen, String> {
     let scenario = scenario::load(name_or_path, root).map_err(|errors| {
-        let first = &errors.problems()[0];
-        format!("{errors}, first {}", first.message)
+        let (first, others) = (&errors.problems()[0].message, errors.problems().len() - 1);
+        if others == 0 {
+            first.clone()
+        } else {
+            format!("{first}; and {others} more")
+        }
     })?;
     let app = load_app(&scenario.app, name_or_path).map_err(|error| crate::doctor::error_chain(&error))?;
     Ok(Chosen { scenario, app })

@@ -51,14 +51,38 @@ fn check(from: &str, to: &str, expected: Expect) {
 
 #[test]
 fn a_list_chooses_by_name_pattern_class_and_label_each_scenario_once() {
-    check("cache}", "cache}", expect![""]);
+    check(
+        "cache}",
+        "cache}",
+        expect![[r#"
+        cache-crash cache-flush cache-hang cache-network-delay cache-network-misconfig cache-packet-loss cache-wrong-port
+        seeds 1 2, retries 1
+    "#]],
+    );
     check(
         "[{class: cache}]",
         "[{labels: {story: seed}}, {name: \"*-cpu-limit\"}, {class: cache, name: \"cache-h*\"}, {name: web-cpu-limit}]",
-        expect![""],
+        expect![[r#"
+            cache-network-misconfig db-cpu-limit web-cpu-limit cache-hang
+            seeds 1 2, retries 1
+        "#]],
     );
-    check("trials: 2", "trials: 3\n  seed: 40\n  retries: 0", expect![""]);
-    check("trials: 2", "seeds: [5, 3]", expect![""]);
+    check(
+        "trials: 2",
+        "trials: 3\n  seed: 40\n  retries: 0",
+        expect![[r#"
+        cache-crash cache-flush cache-hang cache-network-delay cache-network-misconfig cache-packet-loss cache-wrong-port
+        seeds 40 41 42, retries 0
+    "#]],
+    );
+    check(
+        "trials: 2",
+        "seeds: [5, 3]",
+        expect![[r#"
+        cache-crash cache-flush cache-hang cache-network-delay cache-network-misconfig cache-packet-loss cache-wrong-port
+        seeds 5 3, retries 1
+    "#]],
+    );
 }
 
 #[test]
@@ -84,21 +108,89 @@ spec:
 
 #[test]
 fn what_chooses_nothing_is_a_mistake() {
-    check("[{class: cache}]", "[]", expect![""]);
-    check("class: cache", "class: cache, labels: {story: sed}", expect![""]);
-    check("class: cache", "class: web, labels: {story: seed}", expect![""]);
-    check("class: cache", "labels: {stori: seed}", expect![""]);
-    check("class: cache", "class: cache, name: \"db-*\"", expect![""]);
-    check("class: cache", "name: \"cash-*\"", expect![""]);
-    check("class: cache", "name: ./nowhere.yaml", expect![""]);
-    check("class: cache", "labels: [seed]", expect![""]);
+    check(
+        "[{class: cache}]",
+        "[]",
+        expect![[r#"
+        5:14 no scenario is no suite | for example `[{class: cache}]`
+    "#]],
+    );
+    check(
+        "class: cache",
+        "class: cache, labels: {story: sed}",
+        expect![[r#"
+        5:39 no scenario chosen here has the label `story: sed` | did you mean `seed`?
+    "#]],
+    );
+    check(
+        "class: cache",
+        "class: web, labels: {story: seed}",
+        expect![[r#"
+        5:37 no scenario chosen here has the label `story: seed` | some have it, but not together with what stands before
+    "#]],
+    );
+    check(
+        "class: cache",
+        "labels: {stori: seed}",
+        expect![[r#"
+        5:25 no scenario chosen here has the label `stori: seed` | did you mean `story`?
+    "#]],
+    );
+    check(
+        "class: cache",
+        "class: cache, name: \"db-*\"",
+        expect![[r#"
+        5:23 no scenario chosen here has the label `class: cache` | one of: db
+    "#]],
+    );
+    check(
+        "class: cache",
+        "name: \"cash-*\"",
+        expect![[r#"
+        5:22 no scenario has the name `cash-*` | one of: cache-crash, cache-flush, cache-hang, cache-network-delay, cache-network-misconfig, cache-packet-loss, cache-wrong-port, chain-leaf-crash, chain-middle-delay, db-cpu-limit, db-network-delay, fanout-one-branch-filter, none, placebo, surge, web-cpu-limit
+    "#]],
+    );
+    check(
+        "class: cache",
+        "name: ./nowhere.yaml",
+        expect![[r#"
+        5:22 scenario `./nowhere.yaml` cannot be used: failed to read the file: No such file or directory (os error 2) | see `gauntlet scenario validate ./nowhere.yaml`
+    "#]],
+    );
+    check(
+        "class: cache",
+        "labels: [seed]",
+        expect![[r#"
+        5:24 must be a mapping, found a list | for example `{story: seed}`
+    "#]],
+    );
 }
 
 #[test]
 fn seeds_are_said_once() {
-    check("trials: 2", "seed: 1\n  seeds: [1]\n  trials: 1", expect![""]);
-    check("trials: 2", "seeds: []", expect![""]);
-    check("trials: 2", "seeds: [-1, x]", expect![""]);
+    check(
+        "trials: 2",
+        "seed: 1\n  seeds: [1]\n  trials: 1",
+        expect![[r#"
+        6:9 `seeds` says the first seed | remove `seed`, or `seeds`
+        8:11 `seeds` says how many trials there are | remove `trials`, or `seeds`
+    "#]],
+    );
+    check(
+        "trials: 2",
+        "seeds: []",
+        expect![[r#"
+        6:10 no seed is no trial | for example `[3, 14, 15]`
+    "#]],
+    );
+    check(
+        "trials: 2",
+        "seeds: [-1, x]",
+        expect![[r#"
+        6:11 must be from 0 to 4294967295, found -1
+        6:15 must be a whole number, found text
+    "#]],
+    );
 }
 
 /// Paths are seen from the suite, and an application from its scenario.

@@ -1,7 +1,7 @@
 //! A process that plays a suite is killed without warning, again and again, and the result is that of one that was not.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -12,7 +12,7 @@ use crate::check::validity::Class;
 use crate::plan::Seed;
 use crate::run::RunError;
 use crate::suite::plan::PlannedCase;
-use crate::suite::store::RESULT_FILE;
+use crate::suite::store::{CASES_FILE, RESULT_FILE};
 
 /// Where the process that is killed plays; set in it alone.
 const PLAYS_IN: &str = "GAUNTLET_TEST_SUITE_PLAYS_IN";
@@ -36,7 +36,7 @@ fn a_suite_that_is_killed_ends_with_the_result_of_one_that_is_not() {
         "::a_suite_that_is_killed_ends_with_the_result_of_one_that_is_not"
     );
     let (_, name) = name.split_once("::").expect("the crate, and the path within");
-    let (mut kill_count, deadline) = (0, Instant::now() + Duration::from_secs(60));
+    let mut kill_count = 0;
     loop {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "--quiet", name])
@@ -44,28 +44,43 @@ fn a_suite_that_is_killed_ends_with_the_result_of_one_that_is_not() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("it starts");
-        let lives_until = Instant::now() + Duration::from_millis(rng.random_range(30..150));
-        let status = loop {
-            match child.try_wait().expect("it is our child") {
-                Some(status) => break Some(status),
-                None if Instant::now() >= lives_until => break None,
-                None => std::thread::sleep(Duration::from_millis(1)),
-            }
-        };
-        if let Some(status) = status {
+        // Some runs later, in the middle of one.
+        let enough = line_count(killed.path()) + rng.random_range(2..9);
+        if let Some(status) = ended_before(&mut child, || line_count(killed.path()) >= enough) {
             assert!(status.success(), "{status}");
             break;
         }
+        std::thread::sleep(RUN.mul_f64(rng.random()));
         child.kill().expect("it is our child");
         child.wait().expect("it is our child");
         kill_count += 1;
-        assert!(Instant::now() < deadline, "it never ended: killed {kill_count} times");
     }
     assert!(kill_count >= 2, "too few kills to say anything: {kill_count}");
     assert_eq!(
         String::from_utf8(result(killed.path())).expect("JSON"),
         String::from_utf8(result(whole.path())).expect("JSON"),
     );
+}
+
+/// Runs that were kept so far.
+fn line_count(directory: &Path) -> usize {
+    let text = std::fs::read_to_string(directory.join(CASES_FILE)).unwrap_or_default();
+    text.lines().count()
+}
+
+/// How a process ended; `None` if something else happened first.
+fn ended_before(child: &mut Child, happened: impl Fn() -> bool) -> Option<ExitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return Some(status);
+        }
+        if happened() {
+            return None;
+        }
+        assert!(Instant::now() < deadline, "nothing happened");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Plays a suite with runs of every kind.

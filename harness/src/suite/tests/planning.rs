@@ -58,9 +58,9 @@ fn the_digest_is_of_what_runs_and_of_nothing_else() {
     };
     let others = [
         changed(&|suite| suite.seeds[1].0 = 7),
-        changed(&|suite| drop(suite.seeds.pop())),
+        changed(&|suite| suite.seeds.truncate(1)),
         changed(&|suite| suite.scenarios.reverse()),
-        changed(&|suite| drop(suite.scenarios.pop())),
+        changed(&|suite| suite.scenarios.truncate(1)),
         changed(&|suite| suite.scenarios[0].scenario.limits.false_alarms = 1),
         changed(&|suite| suite.scenarios[1].app.spec.nodes += 1),
     ];
