@@ -19,7 +19,7 @@ use crate::clock::{MonotonicNanos, monotonic_ns};
 /// Longest line of a detector that is read; a longer one is nonsense.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Statements kept in memory per run; a flood beyond is counted, not kept.
-pub(crate) const STATEMENTS_MAX: usize = 20_000;
+const STATEMENTS_MAX: usize = 20_000;
 /// How long a detector may take to attach before it counts as failed.
 pub const READY_WITHIN: Duration = Duration::from_secs(15);
 /// How long a detector may take to end after its input has ended.
@@ -71,6 +71,20 @@ pub struct DetectorEnd {
     pub nonsense_count: u64,
     /// Statements beyond the bound, not kept.
     pub flood_count: u64,
+    /// How it failed, in words; `None`: it did not. A detector that failed has missed, whatever it said before.
+    #[serde(default)]
+    pub failure: Option<String>,
+}
+
+impl DetectorEnd {
+    /// Adds a way in which it failed.
+    pub fn fail(&mut self, why: impl AsRef<str>) {
+        let why = why.as_ref();
+        match &mut self.failure {
+            Some(failure) => *failure += &format!("; {why}"),
+            None => self.failure = Some(why.to_owned()),
+        }
+    }
 }
 
 /// Why a detector did not start.
@@ -220,6 +234,9 @@ impl DetectorProcess {
     pub async fn next(&mut self) -> DetectorNews {
         loop {
             let Some(line) = self.news.recv().await else {
+                if !self.end.ended_early {
+                    self.end.fail("it ended by itself");
+                }
                 self.end.ended_early = true;
                 return DetectorNews::Ended;
             };
@@ -308,10 +325,7 @@ async fn read_lines(mut reader: BufReader<tokio::process::ChildStdout>, sender: 
 }
 
 /// Reads up to a line feed, keeping at most [`LINE_BYTES_MAX`] bytes; false at the end of input.
-pub(crate) async fn read_bounded_line(
-    reader: &mut BufReader<tokio::process::ChildStdout>,
-    buffer: &mut Vec<u8>,
-) -> bool {
+async fn read_bounded_line(reader: &mut BufReader<tokio::process::ChildStdout>, buffer: &mut Vec<u8>) -> bool {
     loop {
         let Ok(chunk) = reader.fill_buf().await else {
             return false;

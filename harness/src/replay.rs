@@ -10,6 +10,7 @@
 pub mod outcome;
 pub mod process;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::recording::Recording;
@@ -26,10 +27,16 @@ pub struct Replayed {
     pub result: RunResult,
     /// How the detector introduced itself; `None`: it did not.
     pub detector: Option<String>,
-    /// How the detector failed; `None`: it did not.
-    pub failure: Option<String>,
     /// SHA-256, in hex, of all statements as they were judged: equal for equal diagnoses.
     pub statements_digest: String,
+}
+
+impl Replayed {
+    /// How the detector failed; `None`: it did not.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.result.failure_of(&self.result.detector.score.detector)
+    }
 }
 
 /// Replays one recording.
@@ -39,16 +46,14 @@ pub struct Replayed {
 pub fn replay(recording: &Recording, detector: &ReplayDetector) -> Result<Replayed, ReplayError> {
     let heard = process::hear(detector, recording.frames(), recording.span)?;
     let said = Said {
+        ends: BTreeMap::from([(heard.speaks_as.clone(), heard.end)]),
         detector: heard.speaks_as,
         statements: heard.statements,
-        end: heard.end,
-        failure: heard.failure.clone(),
     };
     let statements = serde_json::to_vec(&said.statements).expect("statements are data");
     Ok(Replayed {
         result: judge_run(&recording.evidence, &said),
         detector: heard.introduced_as,
-        failure: heard.failure,
         statements_digest: sha256_hex(&statements),
     })
 }

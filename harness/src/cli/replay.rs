@@ -192,8 +192,8 @@ fn print(replayed: &[Replayed]) {
     println!("{}", summary::table(&results(replayed)));
     for one in replayed {
         let run = format!("{} seed {}", one.result.scenario, one.result.seed);
-        if let Some(failure) = &one.failure {
-            println!("{run}: the detector {failure}");
+        if let Some(failure) = one.failure() {
+            println!("{run}: the detector failed: {failure}");
         }
         for finding in &one.result.validity.findings {
             println!("{run}: {finding}");
@@ -208,7 +208,7 @@ fn as_json(recordings: &[Recording], replayed: &[Replayed], exit: Exit) -> Value
             "seed": one.result.seed,
             "recording": recording.digest,
             "statementsDigest": one.statements_digest,
-            "failure": one.failure,
+            "failure": one.failure(),
         });
         if let (Some(run), Value::Object(more)) = (run.as_object_mut(), summary::result_json(&one.result)) {
             run.extend(more);

@@ -30,8 +30,16 @@ fn assert_salvaged(recording: &Recording) {
 #[test]
 fn a_sealed_run_comes_out_as_it_went_in() {
     let recording = whole();
-    assert_eq!(seal(&recording.evidence, recording.frames()).expect("whole"), WHOLE);
+    let again = seal(&recording.evidence, recording.frames()).expect("whole");
+    assert!(
+        again == seal(&recording.evidence, recording.frames()).expect("whole"),
+        "same input, same bytes"
+    );
+    let again = Recording::parse(&again).expect("whole");
+    assert_eq!((&again.evidence, again.span), (&recording.evidence, recording.span));
+    assert!(again.frames() == recording.frames(), "no frame is changed");
     assert_eq!(span_of(recording.frames()).expect("whole"), recording.span);
+    assert_eq!(span_of(WHOLE).expect("the other parts are skipped"), recording.span);
     assert_eq!(salvage(WHOLE).expect("whole").evidence, recording.evidence);
     let validity = judge_run(&recording.evidence, &Said::default()).validity;
     assert_eq!(validity.class, Class::Valid, "{:?}", validity.findings);

@@ -49,7 +49,9 @@ pub fn digest_of(recordings: &[Recording]) -> String {
     sha256_hex(digests.join("\n").as_bytes())
 }
 
-fn case_result(recording: &Recording, replayed: &Replayed, trial: u32) -> CaseResult {
+/// The case of one replayed recording, as trial `trial` of its scenario in this result.
+#[must_use]
+pub fn case_result(recording: &Recording, replayed: &Replayed, trial: u32) -> CaseResult {
     let result = &replayed.result;
     let plan = &recording.evidence.plan;
     let causes = plan.truth.causes.iter();
@@ -66,7 +68,7 @@ fn case_result(recording: &Recording, replayed: &Replayed, trial: u32) -> CaseRe
         truth: causes
             .map(|cause| format!("{}: {}", cause.place, cause.mechanism))
             .collect(),
-        detector: detector_outcome(&result.detector, replayed.failure.clone()),
+        detector: detector_outcome(&result.detector, replayed.failure().map(str::to_owned)),
         rivals: result
             .rivals
             .iter()

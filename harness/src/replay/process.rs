@@ -8,12 +8,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use gauntlet_detector::baseline::{alert_count, max_z};
-use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION};
+use gauntlet_detector::diagnosis::{DetectorLine, Diagnosis, PROTOCOL_VERSION};
 use gauntlet_detector::pipeline;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
-use crate::detectors::{DetectorEnd, Received, STATEMENTS_MAX, read_bounded_line};
+use crate::detectors::{DetectorEnd, Received};
 use crate::recording::FrameSpan;
 
 /// How long a detector may take for one recording before it counts as hung, unless asked otherwise. Ours takes 30 ms for
@@ -21,6 +21,12 @@ use crate::recording::FrameSpan;
 pub const WITHIN: Duration = Duration::from_secs(60);
 /// Most of a detector's standard error that is kept, from its end: enough for a message of why it crashed.
 const STDERR_BYTES_MAX: usize = 4096;
+/// Longest line that is taken as one; what is longer is nonsense, piece by piece.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes that are read of a detector for one recording; ours prints a hundredth of it.
+const OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Most statements that are kept for one recording; ours and its rivals make five hundred in a run of 36 s.
+const STATEMENTS_MAX: usize = 20_000;
 /// Most characters of a line that are shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
@@ -57,10 +63,8 @@ pub struct Heard {
     pub speaks_as: String,
     /// What it and rivals said, in order.
     pub statements: Vec<Received>,
-    /// How it ended.
+    /// How it ended, and how it failed if it did.
     pub end: DetectorEnd,
-    /// How it failed; `None`: it did not.
-    pub failure: Option<String>,
 }
 
 /// Lets a detector read `frames` and hears it to its end.
@@ -101,7 +105,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         let ending = match status {
             Ok(Ok(status)) => Ending::Status(status),
             Ok(Err(error)) => Ending::Lost(error),
-            Err(_) => Ending::Hung(kill(&mut child).await),
+            Err(_) => Ending::Hung(child.kill().await),
         };
         Ok(listener.conclude(detector, &ending, &complaint))
     })
@@ -122,10 +126,6 @@ async fn keep_end(mut stderr: ChildStderr, kept: &mut Vec<u8>) {
     }
 }
 
-async fn kill(child: &mut Child) -> std::io::Result<()> {
-    child.kill().await
-}
-
 /// How a process ended.
 enum Ending {
     Status(ExitStatus),
@@ -137,8 +137,8 @@ enum Ending {
 struct Listener {
     span: FrameSpan,
     heard: Heard,
-    /// What speaks against it, beside its end.
-    complaints: Vec<String>,
+    /// The first line that was none of the protocol's, shortened.
+    nonsense: Option<String>,
 }
 
 impl Listener {
@@ -146,21 +146,20 @@ impl Listener {
         Self {
             span,
             heard: Heard::default(),
-            complaints: Vec::new(),
+            nonsense: None,
         }
     }
 
     async fn listen(&mut self, stdout: ChildStdout) {
-        let mut reader = BufReader::new(stdout);
+        let mut reader = BufReader::new(stdout.take(OUTPUT_BYTES_MAX));
         let mut line = Vec::new();
-        let mut more = true;
-        while more {
-            line.clear();
-            more = read_bounded_line(&mut reader, &mut line).await;
+        while let Ok(1..) = (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
             if !line.trim_ascii().is_empty() {
                 self.take(&line);
             }
+            line.clear();
         }
+        self.heard.end.flood_count += u64::from(reader.get_ref().limit() == 0);
     }
 
     fn take(&mut self, line: &[u8]) {
@@ -169,67 +168,66 @@ impl Listener {
             Ok(DetectorLine::Ready { version, detector, .. }) if is_first && version == PROTOCOL_VERSION => {
                 self.heard.introduced_as = Some(detector);
             }
-            Ok(DetectorLine::Diagnosis(diagnosis)) if !is_first => {
-                if self.heard.statements.len() >= STATEMENTS_MAX {
-                    self.heard.end.flood_count += 1;
-                    return;
-                }
-                let before = self
-                    .heard
-                    .statements
-                    .last()
-                    .map_or(self.span.first_ns, |one| one.received_ns);
-                let received_ns = diagnosis.at_ns.max(before).min(self.span.last_ns);
-                self.heard.statements.push(Received { received_ns, diagnosis });
-            }
+            Ok(DetectorLine::Diagnosis(diagnosis)) if !is_first => self.state(diagnosis),
             Ok(DetectorLine::Summary(summary)) if !is_first => self.heard.end.summary = Some(summary),
             Ok(DetectorLine::Ready { .. } | DetectorLine::Diagnosis(_) | DetectorLine::Summary(_)) | Err(_) => {
                 self.heard.end.nonsense_count += 1;
-                if self.complaints.is_empty() {
-                    let text = String::from_utf8_lossy(line);
-                    let text: String = text.trim().chars().take(SHOWN_CHARS_MAX).collect();
-                    self.complaints
-                        .push(format!("said `{text}`, which is not the protocol's here"));
-                }
+                self.nonsense
+                    .get_or_insert_with(|| shown(&String::from_utf8_lossy(line)));
             }
         }
     }
 
+    /// A statement counts from the moment that it is about, which lies within the recording and not before an earlier one.
+    fn state(&mut self, diagnosis: Diagnosis) {
+        let said = &mut self.heard.statements;
+        if said.len() >= STATEMENTS_MAX {
+            self.heard.end.flood_count += 1;
+            return;
+        }
+        let not_before = said.last().map_or(self.span.first_ns, |one| one.received_ns);
+        let received_ns = diagnosis.at_ns.max(not_before).min(self.span.last_ns);
+        said.push(Received { received_ns, diagnosis });
+    }
+
     fn conclude(self, detector: &ReplayDetector, ending: &Ending, stderr: &[u8]) -> Heard {
         let Self {
-            mut heard, complaints, ..
+            mut heard, nonsense, ..
         } = self;
         let stderr = String::from_utf8_lossy(stderr);
         let last_words = stderr.lines().rev().find(|line| !line.trim().is_empty());
-        let last_words = last_words.map_or_else(String::new, |line| {
-            let line: String = line.trim().chars().take(SHOWN_CHARS_MAX).collect();
-            format!(": {line}")
-        });
-        let (outcome, bad_end) = match ending {
-            Ending::Status(status) if status.success() => (status.to_string(), None),
-            Ending::Status(status) => (status.to_string(), Some(format!("crashed ({status}){last_words}"))),
-            Ending::Hung(killed) => {
-                let within = detector.within;
-                let outcome = format!("did not end within {within:?} and was killed ({killed:?})");
-                (outcome, Some(format!("hung for {within:?}{last_words}")))
-            }
-            Ending::Lost(error) => (format!("lost: {error}"), Some(format!("was lost: {error}"))),
+        let last_words = last_words.map_or_else(String::new, |line| format!(": {}", shown(line)));
+        let end = &mut heard.end;
+        end.outcome = match ending {
+            Ending::Status(status) => status.to_string(),
+            Ending::Hung(killed) => format!("did not end within {:?} and was killed ({killed:?})", detector.within),
+            Ending::Lost(error) => format!("lost: {error}"),
         };
-        heard.end.outcome = outcome;
-        heard.end.ended_early = bad_end.is_some();
-        let silent = heard.introduced_as.is_none().then(|| "was never ready".to_owned());
-        let flood = heard.end.flood_count;
-        let flooded = (flood > 0).then(|| format!("flooded: {flood} statements beyond {STATEMENTS_MAX}"));
-        let failures: Vec<String> = bad_end
-            .into_iter()
-            .chain(silent)
-            .chain(complaints)
-            .chain(flooded)
-            .collect();
-        heard.failure = (!failures.is_empty()).then(|| failures.join("; "));
+        match ending {
+            Ending::Status(status) if status.success() => {}
+            Ending::Status(status) => end.fail(format!("it crashed ({status}){last_words}")),
+            Ending::Hung(_) => end.fail(format!("it hung for {:?}{last_words}", detector.within)),
+            Ending::Lost(error) => end.fail(format!("it was lost: {error}")),
+        }
+        if heard.introduced_as.is_none() {
+            end.fail("it was never ready");
+        }
+        if let Some(line) = nonsense {
+            end.fail(format!("it said `{line}`, which is not the protocol's here"));
+        }
+        if end.flood_count > 0 {
+            end.fail(format!(
+                "it said more than {STATEMENTS_MAX} statements or {OUTPUT_BYTES_MAX} bytes"
+            ));
+        }
         heard.speaks_as = speaks_as(detector, &heard);
         heard
     }
+}
+
+/// A line as it is shown.
+fn shown(line: &str) -> String {
+    line.trim().chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 /// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement,

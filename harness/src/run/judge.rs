@@ -1,13 +1,13 @@
 //! From what was recorded to a result: validity, scores, verdicts. A function of its input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_detector::diagnosis::Diagnosis;
 
 use super::result::{DetectorResult, FaultRecord, Held, Moments, RESULT_VERSION, RunResult};
 use crate::check::sli::{impact_at, recovered_at, steady_state_breaches, within};
 use crate::check::validity;
-use crate::check::validity::{Class, InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
+use crate::check::validity::{InjectionFact, InjectionOutcome, LossFact, RunFacts, classify};
 use crate::detectors::{DetectorEnd, Received};
 use crate::plan::GroundTruth;
 use crate::recording::Evidence;
@@ -27,10 +27,8 @@ pub struct Said {
     /// What detectors said. In a live run a statement counts from the moment at which it was received, in a replay from
     /// that of the frame it is about.
     pub statements: Vec<Received>,
-    /// How the detector ended.
-    pub end: DetectorEnd,
-    /// How the detector under test failed, after the words "the detector"; `None`: it did not.
-    pub failure: Option<String>,
+    /// How each detector ended, by its name.
+    pub ends: BTreeMap<String, DetectorEnd>,
 }
 
 /// Judges what was said in a run. Whether the run counts is a matter of the evidence alone.
@@ -74,6 +72,7 @@ pub fn judge_run(evidence: &Evidence, said: &Said) -> RunResult {
         .statements
         .iter()
         .map(|one| one.diagnosis.detector.as_str())
+        .chain(said.ends.keys().map(String::as_str))
         .filter(|name| *name != own)
         .collect();
     RunResult {
@@ -89,7 +88,8 @@ pub fn judge_run(evidence: &Evidence, said: &Said) -> RunResult {
         moments,
         faults: evidence.faults.clone(),
         residue: evidence.residue.clone(),
-        detector_end: said.end.clone(),
+        detector_end: said.ends.get(own).unwrap_or(&evidence.recorder_end).clone(),
+        ends: said.ends.clone(),
         degraded: evidence.degraded.clone(),
         seconds: evidence.seconds.clone(),
     }
@@ -131,25 +131,31 @@ fn detector_result(
         observation_end_ns: moments.end_ns,
     };
     let score = score(&record);
-    let mut judgement = judge(&score, validity, &evidence.plan.scenario.limits);
-    // One that failed has missed, also where silence would have been right: it would have been silent in any run.
-    if let Some(failure) = said
-        .failure
-        .as_ref()
-        .filter(|_| detector == said.detector && validity.class == Class::Valid)
-    {
-        let reason = format!("the detector {failure}");
-        judgement.findings.push(Finding {
-            verdict: Verdict::Fail,
-            reason,
-        });
-        judgement = Judgement::of(judgement.findings);
-    }
+    let failure = said.ends.get(detector).and_then(|end| end.failure.as_deref());
+    let judgement = with_failure(
+        judge(&score, validity, &evidence.plan.scenario.limits),
+        validity,
+        failure,
+    );
     DetectorResult {
         score,
         judgement,
         answer,
         held,
+    }
+}
+
+/// A detector that failed in a run that counts has missed, even where silence would have been right.
+fn with_failure(judgement: Judgement, validity: &validity::Validity, failure: Option<&str>) -> Judgement {
+    match failure {
+        Some(failure) if validity.class == validity::Class::Valid => {
+            let finding = Finding {
+                verdict: Verdict::Fail,
+                reason: format!("the detector failed: {failure}"),
+            };
+            Judgement::of(std::iter::once(finding).chain(judgement.findings).collect())
+        }
+        Some(_) | None => judgement,
     }
 }
 

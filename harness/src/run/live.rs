@@ -1,6 +1,7 @@
 //! One live run, from an empty run directory to a result. Brings up and takes down; what happens between is the timeline's.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,14 +167,11 @@ impl Played {
     fn evidence(self, order: &RunOrder, plan: Plan) -> (Evidence, Said) {
         let mut statements = self.observed.statements;
         statements.extend(self.late);
+        let detector = own_name(order, &self.detector_name, &statements);
         let said = Said {
-            detector: own_name(order, &self.detector_name, &statements),
+            ends: BTreeMap::from([(detector.clone(), self.detector_end.clone())]),
+            detector,
             statements,
-            failure: self
-                .detector_end
-                .ended_early
-                .then(|| format!("ended by itself ({})", self.detector_end.outcome)),
-            end: self.detector_end.clone(),
         };
         let evidence = Evidence {
             plan,

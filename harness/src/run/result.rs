@@ -1,5 +1,7 @@
 //! The result of a run: `result.json`, from which everything that is shown is made.
 
+use std::collections::BTreeMap;
+
 use gauntlet_detector::diagnosis::Diagnosis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -117,8 +119,11 @@ pub struct RunResult {
     pub faults: Vec<FaultRecord>,
     /// What was left behind.
     pub residue: Vec<String>,
-    /// How the detector ended, what it cost and lost.
+    /// How the detector under test ended, what it cost and lost.
     pub detector_end: DetectorEnd,
+    /// The same of each detector, by its name. The naive rivals live in our own's process.
+    #[serde(default)]
+    pub ends: BTreeMap<String, DetectorEnd>,
     /// What the detector worked without.
     pub degraded: Vec<String>,
     /// Users' experience.
@@ -130,5 +135,11 @@ impl RunResult {
     #[must_use]
     pub fn onset_ns(&self) -> Option<MonotonicNanos> {
         self.faults.iter().filter_map(|fault| fault.onset_ns).min()
+    }
+
+    /// How this detector failed; `None` if it did not.
+    #[must_use]
+    pub fn failure_of(&self, detector: &str) -> Option<&str> {
+        self.ends.get(detector)?.failure.as_deref()
     }
 }
