@@ -3,3 +3,5 @@
 //! [`outcome`] is what gate, comparison and reports read, whether the runs were live or replayed.
 
 pub mod outcome;
+#[cfg(test)]
+pub(crate) mod sample;
