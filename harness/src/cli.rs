@@ -65,7 +65,7 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid file
+  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario, suite or baseline
   69 this machine cannot (privilege, hook, tool) · 70 target or injection failed
   100 the detector fell short, or is worse than its baseline · 101 not decided · 130 interrupted, after recovery";
 

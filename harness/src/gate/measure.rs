@@ -132,8 +132,9 @@ pub enum Shape {
     },
     /// A mean of logarithms: Student's interval, as ratios.
     LogMean(Estimate),
-    /// Paired false alarms: given how many differ, the exact interval. Where none differs it is 0 to 0, because on the same
-    /// recorded hours a rate is counted and not estimated; no corpus is long enough (12 h) to bound what it does not hold.
+    /// Paired false alarms: given how many differ, the exact interval, cut to those seen: on the same recorded hours no more
+    /// alarms can be new than are. Where none is new it ends at 0, because there a rate is counted and not estimated; no corpus
+    /// is long enough (12 h) to bound what it does not hold.
     PairedAlarms {
         /// Alarms more in the candidate.
         more: f64,
@@ -165,7 +166,9 @@ impl Shape {
             }
             Self::LogMean(estimate) => estimate.of_more(scale).interval(tail).map(f64::exp),
             Self::PairedAlarms { more, fewer, hours } => {
-                pairs::conditional_difference(more * scale, fewer * scale, tail).map(|alarms| alarms / (hours * scale))
+                let (more, fewer, hours) = (more * scale, fewer * scale, hours * scale);
+                let alarms = pairs::conditional_difference(more, fewer, tail);
+                alarms.map(|alarms| alarms.clamp(-fewer, more) / hours)
             }
             Self::Rates { baseline, candidate } => {
                 let more = |(count, hours): (f64, f64)| (count * scale, hours * scale);

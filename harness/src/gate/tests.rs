@@ -89,7 +89,45 @@ fn a_loss_that_is_beyond_the_margin_and_not_chance_fails() {
         (kinds(FlipKind::Lost), kinds(FlipKind::Noisier), kinds(FlipKind::Gained)),
         (12, 1, 0)
     );
-    check_text(&report, &expect![[r#""#]]);
+    check_text(&report, &expect![[r#"
+        gate FAIL
+          AC@1: -12.0 points is beyond the margin of -5.0 points, and not chance (p = 0.001)
+          TTRC: ×1.38 is beyond the margin of ×1.20, and not chance (p = 0.001)
+          false alarms: +1.19/h is beyond the margin of +0.25/h, but may be chance (p = 1.000)
+
+        baseline   gauntlet-detector 0.1.0 on sample (replay, d1d1d1d1d1d1): 101 of 101 cases VALID
+        candidate  gauntlet-detector 0.1.0 on sample (replay, d1d1d1d1d1d1): 101 of 101 cases VALID
+
+                      metric        baseline  candidate  effect        90 % interval                margin       p (Holm)         cases
+        FAIL          AC@1          100.0 %   88.0 %     -12.0 points  -18.4 points to -7.6 points  -5.0 points  < .001 (< .001)  100
+        FAIL          TTRC          0.77 s    1.07 s     ×1.38         ×1.17 to ×1.61               ×1.20        < .001 (< .001)  100
+        PASS          TTD           0.40 s    0.40 s     ×1.00         ×1.00 to ×1.00               ×1.20        1.000 (1.000)    100
+        INCONCLUSIVE  false alarms  0.00/h    1.19/h     +1.19/h       -0.00/h to +1.19/h           +0.25/h      0.500 (1.000)    101
+        AC@1: mean over scenarios; times: geometric mean, cut where watching ended
+
+        PASS          residue: nothing was left behind
+        PASS          validity: 101 of 101 cases are VALID, limit 90 %
+        PASS          scenario fall: no scenario fell from at least 90 % right to at most 50 %
+
+        13 cases changed
+                 case   recording         before                             now
+        lost     a #39  b432c33d97bd28e7  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #40  f526c78437911f40  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #41  8a01c4cf04874889  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #42  2fae63021ea35b0d  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #43  adef223985ea1231  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #44  75f44c47add0a6ff  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #45  9c8bf07af9f0d752  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #46  966a72a584adda63  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #47  d7183602eac0bf20  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #48  194cc78ffd255342  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #49  b82d78fa3d58f1c8  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        lost     a #50  dfbe59f07d0b8a93  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
+        noisier  n #1   94c3fa0050c06e2e  0 false alarms                     1 false alarm
+
+        scenario  baseline          candidate
+        a         50/50 (93–100 %)  38/50 (63–86 %)
+    "#]]);
 }
 
 #[test]
@@ -144,6 +182,37 @@ fn live_silence_of_an_hour_says_little_about_rates() {
     };
     assert!((1300..1330).contains(&count), "{count}");
     assert_eq!(report.further, Some(Further::Cases { count }));
+}
+
+#[test]
+fn scenarios_weigh_the_same_however_many_trials_they_have() {
+    for mode in [Mode::Live, Mode::Replay] {
+        let told = |lost: usize| {
+            suite(
+                mode,
+                &(times(60, "a fault ✓ 1.0") + &times(4 - lost, "b fault ✓ 1.0") + &times(lost, "b fault ✗")),
+            )
+        };
+        let report = judged(&told(0), &told(2));
+        let accuracy = metric(&report, Metric::Accuracy);
+        assert!((accuracy.effect + 0.25).abs() < 1e-9, "{mode:?} {accuracy:?}");
+        // Of a pool of 64 the bad end would be near −9 points.
+        assert!(accuracy.interval.low < -0.4, "{mode:?} {accuracy:?}");
+    }
+}
+
+#[test]
+fn on_the_same_hours_only_new_alarms_speak_against_a_candidate() {
+    let told = |alarms: &str| suite(Mode::Replay, &(times(60, "n none !0") + &format!("n none !{alarms}")));
+    let verdict = |before, after| metric(&judged(&told(before), &told(after)), Metric::FalseAlarms).verdict;
+    assert_eq!(verdict("1", "1"), Verdict::Pass);
+    assert_eq!(verdict("1", "0"), Verdict::Pass);
+    assert_eq!(verdict("0", "1"), Verdict::Inconclusive);
+    let noisy = suite(Mode::Replay, &(times(51, "n none !0") + &times(10, "n none !1")));
+    assert_eq!(
+        metric(&judged(&told("0"), &noisy), Metric::FalseAlarms).verdict,
+        Verdict::Fail
+    );
 }
 
 #[test]
