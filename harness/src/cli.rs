@@ -222,8 +222,8 @@ pub struct GateArgs {
     /// Most false alarms per fault-free hour; the upper bound must lie within. Without it there is no such limit.
     #[arg(long, value_name = "PER_HOUR", value_parser = per_hour)]
     pub false_alarm_budget: Option<f64>,
-    /// How many more false alarms per hour than the baseline's are no regression. Live, the default takes about 12 fault-free
-    /// hours on either side to prove.
+    /// How many more false alarms per hour than the baseline's are no regression. Live, the default takes about 12
+    /// fault-free hours on either side to prove.
     #[arg(long, value_name = "PER_HOUR", value_parser = per_hour, default_value_t = FALSE_ALARM_MARGIN_PER_HOUR)]
     pub false_alarm_margin: f64,
     /// Write the report to this file instead of standard output.

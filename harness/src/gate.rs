@@ -1,11 +1,12 @@
 //! The gate: is a detector worse than the one whose baseline was saved? Pass, fail, or honestly inconclusive.
 //!
-//! [`evidence`] is what both sides are reduced to, [`baseline`] is how one is kept in a file; [`measure`] turns two into
-//! numbers, by pairs ([`paired`]) or by independent runs ([`independent`]); [`limits`] need no statistics, [`decide`] does;
-//! [`report`] is what is printed. [`compare`] says the same without a verdict. Does not run or replay anything.
+//! [`evidence`] is what both sides are reduced to, [`baseline`] is how one is kept in a file; [`measure`] turns two
+//! into numbers, by pairs ([`paired`]) or by independent runs ([`independent`]); [`limits`] need no statistics,
+//! [`decide`] does; [`report`] is what is printed. [`compare`] says the same without a verdict. Does not run or replay
+//! anything.
 //!
-//! What is inferred: how the candidate would do in more trials of *these* scenarios. No number of trials says anything about
-//! scenarios that the suite lacks.
+//! What is inferred: how the candidate would do in more trials of *these* scenarios. No number of trials says anything
+//! about scenarios that the suite lacks.
 
 pub mod evidence;
 pub mod baseline;

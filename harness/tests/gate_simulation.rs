@@ -1,4 +1,5 @@
-//! The gate on pairs of which the truth is known, as far as a test has time: the benchmark `gate_power` does the same at length.
+//! The gate on pairs of which the truth is known, as far as a test has time: the benchmark `gate_power` does the same
+//! at length.
 
 #[path = "../benches/gate_power/world.rs"]
 mod world;

@@ -1,7 +1,8 @@
-//! How often the gate is right: PASS, INCONCLUSIVE and FAIL over thousands of simulated pairs of which the truth is known.
+//! How often the gate is right: PASS, INCONCLUSIVE and FAIL over thousands of simulated pairs of which the truth is
+//! known.
 //!
-//! `cargo bench -p gauntlet-harness --bench gate_power` prints the table. It measures decisions, not time; for that see the
-//! benchmark `gate`. Seeds are fixed: the table is the same each time.
+//! `cargo bench -p gauntlet-harness --bench gate_power` prints the table. It measures decisions, not time; for that see
+//! the benchmark `gate`. Seeds are fixed: the table is the same each time.
 
 mod world;
 

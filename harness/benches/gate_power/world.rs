@@ -1,8 +1,8 @@
 //! Pairs of suite results of which the truth is known: what the gate is tried on.
 //!
-//! Made like the recorded corpus: thirteen scenarios with a cause to name and two controls; most nearly always right and two
-//! hard ones; times spread little within a scenario, except that a cause never named counts as the whole window. Does not
-//! know the gate.
+//! Made like the recorded corpus: thirteen scenarios with a cause to name and two controls; most nearly always right
+//! and two hard ones; times spread little within a scenario, except that a cause never named counts as the whole
+//! window. Does not know the gate.
 
 use gauntlet_harness::check::validity::Class;
 use gauntlet_harness::gate::evidence::{Answer, Case, Evidence};

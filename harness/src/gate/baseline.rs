@@ -1,7 +1,7 @@
 //! Baseline files: evidence as text that a person reviews in a pull request.
 //!
-//! A header, then one line per case in a fixed order: a changed line is a changed answer. Reading is strict and reports all
-//! problems at once; see [`read`].
+//! A header, then one line per case in a fixed order: a changed line is a changed answer. Reading is strict and reports
+//! all problems at once; see [`read`].
 
 mod read;
 

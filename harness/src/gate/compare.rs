@@ -1,7 +1,7 @@
 //! Two results side by side, without a verdict: the gate's statistics, symmetrical.
 //!
-//! Exchanging the sides turns every difference and inverts every ratio; nothing else changes. Results of different suites are
-//! compared on the scenarios that they share, with a warning.
+//! Exchanging the sides turns every difference and inverts every ratio; nothing else changes. Results of different
+//! suites are compared on the scenarios that they share, with a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,7 +1,8 @@
 //! From measurements to a verdict: Holm's adjustment, margins, and how many further cases would decide.
 //!
-//! A metric FAILs if its adjusted chance is below the level and its effect beyond the margin. It PASSes if the interval's worse
-//! end is within the margin; passing asks this of every metric, so it needs no adjustment. Otherwise it is INCONCLUSIVE.
+//! A metric FAILs if its adjusted chance is below the level and its effect beyond the margin. It PASSes if the
+//! interval's worse end is within the margin; passing asks this of every metric, so it needs no adjustment. Otherwise
+//! it is INCONCLUSIVE.
 
 use super::Settings;
 use super::evidence::Evidence;
@@ -149,9 +150,9 @@ fn metric(one: &Measurement, p: f64, p_adjusted: f64, family: usize, settings: &
     }
 }
 
-/// Finds the smallest number of cases that would decide if all shares, times and rates stayed as they are. Intervals are made
-/// anew for it; the chance is that of the same number of standard errors per root of cases, held to the family's strictest
-/// level.
+/// Finds the smallest number of cases that would decide if all shares, times and rates stayed as they are. Intervals
+/// are made anew for it; the chance is that of the same number of standard errors per root of cases, held to the
+/// family's strictest level.
 fn further(one: &Measurement, p: f64, family: usize, margin: f64) -> Further {
     let distance = normal_quantile(p.clamp(1e-300, 1.0 - 1e-12));
     let decided = |scale: f64| {
@@ -219,6 +220,8 @@ fn conclude(report: &mut GateReport, missing: Vec<String>) {
 /// An effect in the words of its metric: points, a factor, alarms per hour.
 #[must_use]
 pub fn effect_text(metric: Metric, effect: f64) -> String {
+    // Without this a difference of −0 would have a sign.
+    let effect = effect + 0.0;
     match metric {
         Metric::Accuracy => format!("{:+.1} points", effect * 100.0),
         Metric::TimeToRootCause | Metric::TimeToDetect => format!("×{effect:.2}"),

@@ -1,7 +1,7 @@
 //! All that gate and comparison know of a suite's result: one short line per case.
 //!
-//! Times are whole milliseconds, because this is what a baseline file holds: a result and the file made of it are the same
-//! evidence, to the digit.
+//! Times are whole milliseconds, because this is what a baseline file holds: a result and the file made of it are the
+//! same evidence, to the digit.
 
 use gauntlet_detector::diagnosis::Candidate;
 
@@ -13,7 +13,8 @@ use crate::score::matching::Rank;
 use crate::score::moments::TimeTo;
 use crate::suite::outcome::{CaseResult, Mode, SuiteResult};
 
-/// Number of hexadecimal digits by which a recording is known: of 10,000 recordings two agree with a chance below 10⁻¹¹.
+/// Number of hexadecimal digits by which a recording is known: of 10,000 recordings two agree with a chance below
+/// 10⁻¹¹.
 pub const RECORDING_DIGITS: usize = 16;
 
 const NS_PER_MS: u64 = 1_000_000;

@@ -75,9 +75,9 @@ fn accuracy(strata: &[Stratum<'_>]) -> Option<Measurement> {
     })
 }
 
-/// The share with scenarios weighing the same, of (hits, of how many) for each, and the number of runs in one pool that would
-/// say as much. Where scenarios have as many runs each, an interval made of the two is rather too wide than too narrow: the
-/// variance within scenarios is never more than that of a pool of the same mean.
+/// The share with scenarios weighing the same, of (hits, of how many) for each, and the number of runs in one pool that
+/// would say as much. Where scenarios have as many runs each, an interval made of the two is rather too wide than too
+/// narrow: the variance within scenarios is never more than that of a pool of the same mean.
 fn macro_share(scenarios: impl Iterator<Item = (u64, u64)> + Clone) -> (f64, f64) {
     let shares: Vec<f64> = scenarios.clone().map(|(hits, of)| hits as f64 / of as f64).collect();
     let strata: Vec<usize> = scenarios

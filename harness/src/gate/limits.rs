@@ -24,9 +24,9 @@ pub const FALL_TO: f64 = 0.5;
 /// Trials that a scenario needs on both sides to be held to this: of fewer, two unlucky ones are a fall.
 pub const FALL_TRIALS_MIN: usize = 5;
 
-/// Live runs happen anew, so a scenario's trials can fall by chance: from ten of ten at a true share of 0.7 to five of ten, say.
-/// Among a dozen scenarios that alone would fail more than one gate in twenty without any change. There the fall must also be
-/// unlikely at this level by the exact test of that scenario alone; otherwise it is inconclusive.
+/// Live runs happen anew, so a scenario's trials can fall by chance: from ten of ten at a true share of 0.7 to five of
+/// ten, say. Among a dozen scenarios that alone would fail more than one gate in twenty without any change. There the
+/// fall must also be unlikely at this level by the exact test of that scenario alone; otherwise it is inconclusive.
 pub const FALL_CHANCE_MAX: f64 = 0.05;
 
 /// What is limited.
@@ -145,7 +145,8 @@ fn false_alarms(candidate: &Evidence, budget: f64) -> LimitReport {
     report(Limit::FalseAlarmBudget, Verdict::Inconclusive, reason)
 }
 
-/// Hours after which the bound lies within `budget` if alarms go on as they did; infinite if they make out just the budget.
+/// Hours after which the bound lies within `budget` if alarms go on as they did; infinite if they make out just the
+/// budget.
 fn hours_needed(alarms: usize, hours: f64, budget: f64) -> f64 {
     let tail = if alarms == 0 { 2.0 * TAIL_95 } else { TAIL_95 };
     let within = |scale: f64| poisson::exact_mean(alarms as f64 * scale, tail).high / (hours * scale) <= budget;

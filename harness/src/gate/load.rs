@@ -44,8 +44,8 @@ pub enum LoadError {
     Baseline(#[from] ScenarioErrors),
 }
 
-/// Reads the evidence that lies at `path`: in a directory its `suite.json`; a file that ends in `.json` is a suite's result, any
-/// other a baseline.
+/// Reads the evidence that lies at `path`: in a directory its `suite.json`; a file that ends in `.json` is a suite's
+/// result, any other a baseline.
 ///
 /// # Errors
 /// When it cannot be read, or is neither; see [`LoadError`].

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use super::report::GateReport;
 use super::text::{
-    FLIP_HEADINGS, HEADINGS, SCENARIO_HEADINGS, changed, flip_cells, further_words, metric_cells, scenario_cells,
-    side_words, verdict_word,
+    FLIP_HEADINGS, HEADINGS, SCENARIO_HEADINGS, changed, counted, flip_cells, further_words, metric_cells,
+    scenario_cells, side_words, verdict_word,
 };
 use crate::score::verdict::Verdict;
 
@@ -47,14 +47,14 @@ pub fn markdown(report: &GateReport) -> String {
     }
     details(
         &mut text,
-        &format!("{} cases changed", report.flips.len()),
+        &counted(report.flips.len(), "change"),
         &FLIP_HEADINGS,
         report.flips.iter().map(flip_cells).collect(),
     );
     let rows: Vec<_> = changed(report).map(scenario_cells).collect();
     details(
         &mut text,
-        &format!("{} scenarios changed", rows.len()),
+        &counted(rows.len(), "changed scenario"),
         &SCENARIO_HEADINGS,
         rows,
     );

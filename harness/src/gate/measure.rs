@@ -1,6 +1,7 @@
 //! The four metrics that decide, and what two results say about each: effect, interval, chance.
 //!
-//! Which cases are compared with which is for [`super::paired`] and [`super::independent`] to say. Nothing is decided here.
+//! Which cases are compared with which is for [`super::paired`] and [`super::independent`] to say. Nothing is decided
+//! here.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,8 @@ pub const FALSE_ALARM_MARGIN_PER_HOUR: f64 = 0.25;
 /// Exchanges of labels in permutation tests: a chance of 0.05 is then known to ± 0.004.
 pub const PERMUTATION_DRAWS: usize = 10_000;
 
-/// Shorter times count as this one. A detector speaks once per frame of 200 ms; below, ratios are those of the clock's grid.
+/// Shorter times count as this one. A detector speaks once per frame of 200 ms; below, ratios are those of the clock's
+/// grid.
 const TIME_FLOOR_S: f64 = 0.2;
 
 /// What is measured: the primary family of the scoring rules.
@@ -33,8 +35,8 @@ const TIME_FLOOR_S: f64 = 0.2;
 pub enum Metric {
     /// AC@1 on entity and mechanism; mean over scenarios, each weighing the same. Effects are differences.
     Accuracy,
-    /// Time to root cause in seconds, cut where watching ended; geometric mean, scenarios weighing the same. Effects are
-    /// ratios.
+    /// Time to root cause in seconds, cut where watching ended; geometric mean, scenarios weighing the same. Effects
+    /// are ratios.
     TimeToRootCause,
     /// Time to detect, likewise.
     TimeToDetect,
@@ -132,9 +134,9 @@ pub enum Shape {
     },
     /// A mean of logarithms: Student's interval, as ratios.
     LogMean(Estimate),
-    /// Paired false alarms: given how many differ, the exact interval, cut to those seen: on the same recorded hours no more
-    /// alarms can be new than are. Where none is new it ends at 0, because there a rate is counted and not estimated; no corpus
-    /// is long enough (12 h) to bound what it does not hold.
+    /// Paired false alarms: given how many differ, the exact interval, cut to those seen: on the same recorded hours no
+    /// more alarms can be new than are. Where none is new it ends at 0, because there a rate is counted and not
+    /// estimated; no corpus is long enough (12 h) to bound what it does not hold.
     PairedAlarms {
         /// Alarms more in the candidate.
         more: f64,
@@ -196,7 +198,7 @@ pub(super) fn log_time(metric: Metric, answer: &Answer) -> f64 {
 }
 
 /// The time that `metric` is about.
-pub(super) fn time(metric: Metric, answer: &Answer) -> TimeTo {
+fn time(metric: Metric, answer: &Answer) -> TimeTo {
     match metric {
         Metric::TimeToDetect => answer.time_to_detect,
         Metric::TimeToRootCause => answer.time_to_root_cause,
@@ -205,7 +207,7 @@ pub(super) fn time(metric: Metric, answer: &Answer) -> TimeTo {
 }
 
 /// A time in seconds, cut where watching ended.
-pub(super) fn cut_s(time: TimeTo) -> f64 {
+fn cut_s(time: TimeTo) -> f64 {
     (end(time).0 as f64 / 1e9).max(TIME_FLOOR_S)
 }
 

@@ -136,9 +136,10 @@ impl<'a> Judged<'a> {
         })
     }
 
-    /// The mean of log ratios, with one pair more that went from the usual time to the longest of all (that of a cause never
-    /// named, if there is one), and one that went the other way. As in Bonett and Price's interval for paired shares (J. Educ. Behav. Stat. 37:479, 2012) this keeps a few
-    /// pairs that are all the same from proving that no pair differs; of a hundred it takes one or two hundredths.
+    /// The mean of log ratios, with one pair more that went from the usual time to the longest of all (that of a cause
+    /// never named, if there is one), and one that went the other way. As in Bonett and Price's interval for paired
+    /// shares (J. Educ. Behav. Stat. 37:479, 2012) this keeps a few pairs that are all the same from proving that no
+    /// pair differs; of a hundred it takes one or two hundredths.
     fn with_doubt(&self, metric: Metric, ratios: &[f64]) -> Option<Estimate> {
         if ratios.is_empty() {
             return None;

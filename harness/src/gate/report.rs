@@ -92,8 +92,8 @@ pub struct MetricReport {
     pub further: Option<Further>,
 }
 
-/// Cases that would decide if they went on like those seen: the smallest number at which the interval lies within the margin
-/// or the test fails the candidate.
+/// Cases that would decide if they went on like those seen: the smallest number at which the interval lies within the
+/// margin or the test fails the candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Further {

@@ -89,7 +89,9 @@ fn a_loss_that_is_beyond_the_margin_and_not_chance_fails() {
         (kinds(FlipKind::Lost), kinds(FlipKind::Noisier), kinds(FlipKind::Gained)),
         (12, 1, 0)
     );
-    check_text(&report, &expect![[r#"
+    check_text(
+        &report,
+        &expect![[r#"
         gate FAIL
           AC@1: -12.0 points is beyond the margin of -5.0 points, and not chance (p = 0.001)
           TTRC: ×1.38 is beyond the margin of ×1.20, and not chance (p = 0.001)
@@ -102,14 +104,14 @@ fn a_loss_that_is_beyond_the_margin_and_not_chance_fails() {
         FAIL          AC@1          100.0 %   88.0 %     -12.0 points  -18.4 points to -7.6 points  -5.0 points  < .001 (< .001)  100
         FAIL          TTRC          0.77 s    1.07 s     ×1.38         ×1.17 to ×1.61               ×1.20        < .001 (< .001)  100
         PASS          TTD           0.40 s    0.40 s     ×1.00         ×1.00 to ×1.00               ×1.20        1.000 (1.000)    100
-        INCONCLUSIVE  false alarms  0.00/h    1.19/h     +1.19/h       -0.00/h to +1.19/h           +0.25/h      0.500 (1.000)    101
+        INCONCLUSIVE  false alarms  0.00/h    1.19/h     +1.19/h       +0.00/h to +1.19/h           +0.25/h      0.500 (1.000)    101
         AC@1: mean over scenarios; times: geometric mean, cut where watching ended
 
         PASS          residue: nothing was left behind
         PASS          validity: 101 of 101 cases are VALID, limit 90 %
         PASS          scenario fall: no scenario fell from at least 90 % right to at most 50 %
 
-        13 cases changed
+        13 changes
                  case   recording         before                             now
         lost     a #39  b432c33d97bd28e7  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
         lost     a #40  f526c78437911f40  cache: network.filter after 1.0 s  web: app.slow (right cause not named)
@@ -127,7 +129,8 @@ fn a_loss_that_is_beyond_the_margin_and_not_chance_fails() {
 
         scenario  baseline          candidate
         a         50/50 (93–100 %)  38/50 (63–86 %)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -176,7 +179,8 @@ fn live_silence_of_an_hour_says_little_about_rates() {
     let hour = suite(Mode::Live, &(times(60, "a fault ✓ 1.0") + &times(60, "n none !0")));
     let report = judged(&hour, &hour);
     let alarms = metric(&report, Metric::FalseAlarms);
-    // Three events in as many hours are possible, so twelve hours are needed: eleven times 120 cases more, in round numbers.
+    // Three events in as many hours are possible, so twelve hours are needed: eleven times 120 cases more, in round
+    // numbers.
     let Some(Further::Cases { count }) = alarms.further else {
         panic!("{alarms:?}")
     };

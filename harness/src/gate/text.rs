@@ -36,7 +36,7 @@ pub fn text(report: &GateReport) -> String {
         );
     }
     if !report.flips.is_empty() {
-        let _ = writeln!(text, "\n{} cases changed", report.flips.len());
+        let _ = writeln!(text, "\n{}", counted(report.flips.len(), "change"));
         text += &table(&FLIP_HEADINGS, &report.flips.iter().map(flip_cells).collect::<Vec<_>>());
     }
     let changed: Vec<_> = changed(report).map(scenario_cells).collect();
@@ -170,6 +170,11 @@ pub(super) fn share_words(share: &Proportion) -> String {
         share.low * 100.0,
         share.high * 100.0
     )
+}
+
+/// `1 change`, `2 changes`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Columns as wide as their widest cell, two spaces apart.

@@ -1,7 +1,7 @@
 //! What many runs of one detector say together.
 //!
-//! Invalid runs are counted and never averaged. Means are over scenarios, each weighing the same, never over a pool. The
-//! formulas are those of [`crate::statistics`].
+//! Invalid runs are counted and never averaged. Means are over scenarios, each weighing the same, never over a pool.
+//! The formulas are those of [`crate::statistics`].
 
 use std::collections::BTreeMap;
 

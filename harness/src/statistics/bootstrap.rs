@@ -83,8 +83,8 @@ mod tests {
             (found.low - 0.281).abs() < 0.025 && (found.high - 0.719).abs() < 0.025,
             "{found:?}"
         );
-        // The other way round, only members vary: the variance of a group's mean is 0.25 / 10, that of the mean of 20 groups a
-        // twentieth of it.
+        // The other way round, only members vary: the variance of a group's mean is 0.25 / 10, that of the mean of 20
+        // groups a twentieth of it.
         let groups: Vec<Vec<[f64; 1]>> = vec![[0.0, 1.0].repeat(5).into_iter().map(|value| [value]).collect(); 20];
         let [found] = macro_means(&groups, TAIL_95).expect("groups");
         let half = 1.96 * (0.25_f64 / 10.0 / 20.0).sqrt();

@@ -1,7 +1,7 @@
 //! Several tests at once: Holm's adjustment.
 
-/// Adjusted chances in the order given: rejecting those below 0.05 rejects a true hypothesis, any of them, in at most 5 % of
-/// all families (Holm, Scand. J. Stat. 6:65, 1979).
+/// Adjusted chances in the order given: rejecting those below 0.05 rejects a true hypothesis, any of them, in at most 5
+/// % of all families (Holm, Scand. J. Stat. 6:65, 1979).
 #[must_use]
 pub fn adjusted(chances: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..chances.len()).collect();

@@ -38,8 +38,8 @@ impl Estimate {
     }
 }
 
-/// The weighted mean of independent values; weights sum to 1. Of equal weights it is the usual one. `None` of fewer than
-/// two.
+/// The weighted mean of independent values; weights sum to 1. Of equal weights it is the usual one. `None` of fewer
+/// than two.
 #[must_use]
 pub fn weighted(values: &[f64], weights: &[f64]) -> Option<Estimate> {
     assert_eq!(values.len(), weights.len(), "one weight for each value");

@@ -6,17 +6,19 @@ use super::poisson::binomial_test;
 use super::{Chances, Interval, first_reached, normal_quantile};
 
 /// The exact test of McNemar (Psychometrika 12:153, 1947): of the pairs that differ, as many should have been lost as
-/// gained. `as_high` is the chance of at least so many lost: Σ over i ≥ lost of C(lost + gained, i) / 2^(lost + gained).
+/// gained. `as_high` is the chance of at least so many lost: Σ over i ≥ lost of C(lost + gained, i) / 2^(lost +
+/// gained).
 #[must_use]
 pub fn mcnemar(lost: u64, gained: u64) -> Chances {
     binomial_test(lost, lost + gained, 0.5)
 }
 
-/// Tango's score interval for (`more` − `fewer`) / `count`, the difference of two paired shares (Stat. Med. 17:891, 1998).
+/// Tango's score interval for (`more` − `fewer`) / `count`, the difference of two paired shares (Stat. Med. 17:891,
+/// 1998).
 ///
 /// `more` pairs are hits the second time only, `fewer` the first time only. Counts need not be whole: they may be
-/// effective ones. Where no pair differs it is ± z² / (count + z²): it does not collapse, because pairs that were not seen
-/// could differ, and it is near the rule of three. No pair at all leaves everything possible.
+/// effective ones. Where no pair differs it is ± z² / (count + z²): it does not collapse, because pairs that were not
+/// seen could differ, and it is near the rule of three. No pair at all leaves everything possible.
 #[must_use]
 pub fn tango(more: f64, fewer: f64, count: f64, tail: f64) -> Interval {
     if count <= 0.0 {
@@ -103,8 +105,8 @@ mod tests {
 
     #[test]
     fn tango_is_that_of_the_literature() {
-        // Fagerland, Lydersen and Laake (Stat. Med. 33:2850, 2014), airway hyper-responsiveness: 1 and 7 of 21 give −0.517
-        // to −0.026; the digits, and the other rows, are roots of Tango's equation by scipy's brentq.
+        // Fagerland, Lydersen and Laake (Stat. Med. 33:2850, 2014), airway hyper-responsiveness: 1 and 7 of 21 give
+        // −0.517 to −0.026; the digits, and the other rows, are roots of Tango's equation by scipy's brentq.
         for (more, fewer, count, tail, low, high) in [
             (
                 1.0,

@@ -8,9 +8,9 @@ use super::{Chances, mean};
 /// The one seed: a chance is a function of the data.
 const SEED: u64 = 0x6761_756e_746c_6574;
 
-/// Chances of the difference (second − first) of means, summed over strata, if labels are exchanged at random within each
-/// stratum, by `draws` exchanges. The arrangement that was seen is one of them, so no chance is 0 (Phipson and Smyth, Stat.
-/// Appl. Genet. Mol. Biol. 9:39, 2010). Strata that lack an arm are left out.
+/// Chances of the difference (second − first) of means, summed over strata, if labels are exchanged at random within
+/// each stratum, by `draws` exchanges. The arrangement that was seen is one of them, so no chance is 0 (Phipson and
+/// Smyth, Stat. Appl. Genet. Mol. Biol. 9:39, 2010). Strata that lack an arm are left out.
 #[must_use]
 pub fn stratified_means(strata: &[(Vec<f64>, Vec<f64>)], draws: usize) -> Chances {
     let mut strata: Vec<Stratum> = strata

@@ -57,7 +57,8 @@ pub fn exact_mean(count: f64, tail: f64) -> Interval {
 }
 
 /// Interval for the rate of `second` − that of `first`, each a count and its hours: the distances to the ends of both
-/// exact intervals, added like errors (Zou and Donner, Stat. Med. 27:1693, 2008, on single intervals by [`exact_mean`]).
+/// exact intervals, added like errors (Zou and Donner, Stat. Med. 27:1693, 2008, on single intervals by
+/// [`exact_mean`]).
 #[must_use]
 pub fn rate_difference(first: (f64, f64), second: (f64, f64), tail: f64) -> Interval {
     assert!(first.1 > 0.0 && second.1 > 0.0, "rates need hours");

@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn newcombe_is_that_of_the_paper() {
-        // Newcombe 1998, table II, case a: 56 of 70 against 48 of 80 gives 0.0524 to 0.3339; the digits are statsmodels'
-        // confint_proportions_2indep(56, 70, 48, 80, method="newcomb", correction=False).
+        // Newcombe 1998, table II, case a: 56 of 70 against 48 of 80 gives 0.0524 to 0.3339; the digits are
+        // statsmodels' confint_proportions_2indep(56, 70, 48, 80, method="newcomb", correction=False).
         let found = newcombe((48.0 / 80.0, 80.0), (56.0 / 70.0, 70.0), TAIL_95);
         assert!(
             near(found.low, 0.052_431_472_402_364_98) && near(found.high, 0.333_872_654_036_906_14),

@@ -14,8 +14,8 @@ pub struct Table {
 }
 
 /// The exact conditional test that no stratum's chances differ (Birch, J. Roy. Stat. Soc. B 26:313, 1964; R's
-/// `mantelhaen.test(exact = TRUE)`): given each stratum's margins the hits of the second arm are hypergeometric, and their
-/// sum is compared with what was seen. One stratum makes it Fisher's exact test.
+/// `mantelhaen.test(exact = TRUE)`): given each stratum's margins the hits of the second arm are hypergeometric, and
+/// their sum is compared with what was seen. One stratum makes it Fisher's exact test.
 #[must_use]
 pub fn conditional_test(tables: &[Table]) -> Chances {
     // Chance of each sum of hits above the smallest possible one.

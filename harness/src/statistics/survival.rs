@@ -64,7 +64,8 @@ pub fn times(ends: impl IntoIterator<Item = (u64, bool)>) -> Times {
     }
 }
 
-/// The Kaplan–Meier estimate (J. Am. Stat. Assoc. 53:457, 1958): one step for each time that was reached, falling from 1.
+/// The Kaplan–Meier estimate (J. Am. Stat. Assoc. 53:457, 1958): one step for each time that was reached, falling from
+/// 1.
 #[must_use]
 pub fn curve(ends: impl IntoIterator<Item = (u64, bool)>) -> Vec<Step> {
     steps(&sorted(ends))
@@ -115,8 +116,8 @@ mod tests {
 
     #[test]
     fn the_curve_is_that_of_lifelines() {
-        // Remission of leukaemia under 6-MP in weeks (Freireich et al., Blood 21:699, 1963; the example of most textbooks):
-        // lifelines' KaplanMeierFitter, median 23 as published.
+        // Remission of leukaemia under 6-MP in weeks (Freireich et al., Blood 21:699, 1963; the example of most
+        // textbooks): lifelines' KaplanMeierFitter, median 23 as published.
         let reached = [6, 6, 6, 7, 10, 13, 16, 22, 23].map(|week| (week, true));
         let censored = [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35].map(|week| (week, false));
         let ends = || reached.into_iter().chain(censored);

@@ -1,7 +1,7 @@
 //! Weights with which every stratum counts the same, and what such weighing costs.
 
-/// One weight for each member, whose stratum is `strata[member]` (numbered from 0): every stratum that has members weighs
-/// the same, every member of it too, and all of them sum to 1.
+/// One weight for each member, whose stratum is `strata[member]` (numbered from 0): every stratum that has members
+/// weighs the same, every member of it too, and all of them sum to 1.
 #[must_use]
 pub fn equal_strata(strata: &[usize]) -> Vec<f64> {
     let mut sizes = vec![0_usize; strata.iter().max().map_or(0, |last| last + 1)];

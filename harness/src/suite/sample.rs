@@ -1,8 +1,8 @@
 //! Suite results for tests, told in a few words: one line per case.
 //!
-//! `SCENARIO fault ✓ 1.2` is right after 1.2 s, `SCENARIO fault ✗` wrong and never right, `SCENARIO none !2` a control with two
-//! false alarms. Trials count up by scenario; seeds and recordings follow from the two, so that two results tell of the same
-//! cases.
+//! `SCENARIO fault ✓ 1.2` is right after 1.2 s, `SCENARIO fault ✗` wrong and never right, `SCENARIO none !2` a control
+//! with two false alarms. Trials count up by scenario; seeds and recordings follow from the two, so that two results
+//! tell of the same cases.
 
 use std::collections::BTreeMap;
 

@@ -66,7 +66,9 @@ fn all_mistakes_are_reported_at_once_each_with_its_line() {
         .replace("ttrc: 1.200s", "ttrc: soon")
         .replace("falseAlarms: 1", "falseAlarm: 1")
         .replace("rank: absent, ", "");
-    check_refused(&text, &expect![[r#"
+    check_refused(
+        &text,
+        &expect![[r#"
         main.baseline.yaml: 4 problems
           × `reply` is not possible here
             ╭─[main.baseline.yaml:9:9]
@@ -103,12 +105,15 @@ fn all_mistakes_are_reported_at_once_each_with_its_line() {
             ·                                                                                                                                   ╰── here
             ╰────
           help: did you mean `falseAlarms`?
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn what_is_no_baseline_is_refused() {
-    check_refused("apiVersion: gauntlet/v2\nkind: Scenario\n", &expect![[r#"
+    check_refused(
+        "apiVersion: gauntlet/v2\nkind: Scenario\n",
+        &expect![[r#"
         main.baseline.yaml: 4 problems
           × `baseline` lacks `metadata`
            ╭─[main.baseline.yaml:1:1]
@@ -142,5 +147,6 @@ fn what_is_no_baseline_is_refused() {
            ·           ╰── here
            ╰────
           help: one of: Baseline
-    "#]]);
+    "#]],
+    );
 }
