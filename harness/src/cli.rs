@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod corpus;
 pub mod doctor;
 pub mod live;
+pub mod gate;
 pub mod recover;
 pub mod report;
 pub mod replay;
@@ -17,25 +18,26 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::corpus::CORPUS;
 use crate::score::verdict::Verdict;
+use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
 
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Every run VALID and within its limits.
+    /// Every run VALID and within its limits; the gate is passed.
     Pass,
     /// A bug.
     Internal,
     /// Nothing was selected.
     NothingSelected,
-    /// A scenario, a suite or a recording is invalid.
+    /// A scenario, suite, recording, result or baseline is invalid.
     InvalidScenario,
     /// This machine cannot.
     CannotHere,
     /// Target or injection failed.
     TargetFailed,
-    /// The detector fell short.
+    /// The detector fell short: of a scenario's limits, or of its baseline.
     FellShort,
-    /// No VALID run could decide.
+    /// It could not be decided.
     Inconclusive,
     /// Interrupted, after recovery.
     Interrupted,
@@ -81,9 +83,9 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario, suite or recording
+  0 pass · 1 internal error · 2 usage · 4 nothing selected · 64 invalid scenario, suite, recording or baseline
   69 this machine cannot (privilege, hook, tool) · 70 target or injection failed
-  100 the detector fell short · 101 no VALID run could decide · 130 interrupted, after recovery";
+  100 the detector fell short, or is worse than its baseline · 101 not decided · 130 interrupted, after recovery";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -112,6 +114,15 @@ pub enum Command {
     /// Undo what a killed run left behind.
     #[command(after_help = EXIT_CODES)]
     Recover(RecoverArgs),
+    /// Judge a suite's result against a baseline: PASS, FAIL or INCONCLUSIVE, with what would decide.
+    #[command(after_help = EXIT_CODES)]
+    Gate(GateArgs),
+    /// Save and show baselines, the files that the gate compares with.
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Put two results side by side: the gate's statistics without a verdict.
+    #[command(after_help = EXIT_CODES)]
+    Compare(CompareArgs),
     /// Bring an application up on a local cluster, without any fault, and look around.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -307,6 +318,84 @@ pub struct RecoverArgs {
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub out: PathBuf,
     /// How to print what was done.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How a gate's report is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// Tables for a terminal, with every flip.
+    #[default]
+    Human,
+    /// One JSON object.
+    Json,
+    /// A comment on a pull request.
+    Markdown,
+}
+
+/// Arguments of `gauntlet gate`.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// What to compare with: a file of `gauntlet baseline save`.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: PathBuf,
+    /// What to judge: a suite's directory, or its suite.json.
+    #[arg(value_name = "RESULT")]
+    pub result: PathBuf,
+    /// How to print the report.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+    /// Most false alarms per fault-free hour; the upper bound must lie within. Without it there is no such limit.
+    #[arg(long, value_name = "PER_HOUR", value_parser = per_hour)]
+    pub false_alarm_budget: Option<f64>,
+    /// How many more false alarms per hour than the baseline's are no regression. Live, the default takes about 12
+    /// fault-free hours on either side to prove.
+    #[arg(long, value_name = "PER_HOUR", value_parser = per_hour, default_value_t = FALSE_ALARM_MARGIN_PER_HOUR)]
+    pub false_alarm_margin: f64,
+    /// Write the report to this file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A rate that can be a limit.
+fn per_hour(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        Ok(_) | Err(_) => Err("a number of alarms per hour, at least 0".to_owned()),
+    }
+}
+
+/// What to do with baselines.
+#[derive(Debug, Subcommand)]
+pub enum BaselineCommand {
+    /// Save a result as a baseline: a header and one line per case, to be reviewed and checked in.
+    #[command(after_help = EXIT_CODES)]
+    Save {
+        /// A suite's directory, or its suite.json.
+        result: PathBuf,
+        /// The file to write. By default SUITE.baseline.yaml here.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show what a baseline holds: how often its detector was right, how fast, how noisy.
+    #[command(after_help = EXIT_CODES)]
+    Show {
+        /// The baseline.
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `gauntlet compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// A suite's directory, its suite.json, or a baseline.
+    #[arg(value_name = "A")]
+    pub first: PathBuf,
+    /// The other one.
+    #[arg(value_name = "B")]
+    pub second: PathBuf,
+    /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

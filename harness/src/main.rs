@@ -15,6 +15,9 @@ fn main() -> ExitCode {
         Command::Doctor(args) => cli::doctor::doctor(&args),
         Command::Scenario(command) => cli::scenario::scenario(&command),
         Command::Recover(args) => cli::recover::recover(&args),
+        Command::Gate(args) => cli::gate::run_gate(&args),
+        Command::Baseline(command) => cli::gate::run_baseline(&command),
+        Command::Compare(args) => cli::gate::run_compare(&args),
         Command::Cluster(command) => cli::cluster::cluster(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "gauntlet", &mut std::io::stdout());

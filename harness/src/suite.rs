@@ -18,3 +18,5 @@ pub use spec::{Chosen, Suite, load};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod sample;

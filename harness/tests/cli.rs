@@ -66,7 +66,7 @@ fn catalogue() -> Vec<(String, String)> {
 
 #[test]
 fn help_says_what_exit_codes_mean() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 12] = [
         &["--help"],
         &["run", "--help"],
         &["suite", "run", "--help"],
@@ -76,6 +76,9 @@ fn help_says_what_exit_codes_mean() {
         &["doctor", "--help"],
         &["recover", "--help"],
         &["scenario", "validate", "--help"],
+        &["gate", "--help"],
+        &["baseline", "save", "--help"],
+        &["compare", "--help"],
     ];
     for arguments in cases {
         let help = gauntlet(arguments);
@@ -322,4 +325,70 @@ fn without_privileges_it_says_what_to_do() {
     // What needs no privileges works without.
     assert_eq!(gauntlet_unprivileged(&["scenario", "list"]).code, 0);
     assert_eq!(gauntlet_unprivileged(&["suite", "plan", "nightly"]).code, 0);
+}
+
+/// A baseline file of `right` right and `wrong` wrong replays.
+fn baseline(digest: &str, right: usize, wrong: usize) -> String {
+    let mut text = format!(
+        "apiVersion: gauntlet/v1\nkind: Baseline\nmetadata: {{name: corpus}}\nspec:\n  digest: {digest}\n  mode: replay\n  \
+         detector: some 1.0\n  planned: {}\n  cases:\n",
+        right + wrong
+    );
+    for index in 1..=right + wrong {
+        let answer = if index <= right {
+            "ac1: 1, rank: 1, ttd: 0.4s, ttrc: 1.2s"
+        } else {
+            "ac1: 0, rank: absent, ttd: 0.4s, ttrc: not in 15s"
+        };
+        text += &format!(
+            "  - {{scenario: cache-crash, trial: {index}, seed: 1, recording: \"r{index:03}\", app: shop, arm: fault, validity: VALID, \
+             {answer}, falseAlarms: 0, faultFree: 8s}}\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn the_gates_exit_code_says_what_it_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let main = file("main.yaml", &baseline("d1", 100, 0));
+    let gate = |result: &str| gauntlet(&["gate", "--baseline", &main, result]);
+    let same = gate(&main);
+    assert_eq!(same.code, 0, "{}", same.err);
+    assert!(same.out.starts_with("gate PASS\n"), "{}", same.out);
+    let worse = gate(&file("worse.yaml", &baseline("d1", 80, 20)));
+    assert_eq!(worse.code, 100, "{}", worse.err);
+    assert_eq!(
+        worse.out.matches("\nlost ").count(),
+        20,
+        "every flip is listed:\n{}",
+        worse.out
+    );
+    let other = gate(&file("other.yaml", &baseline("d2", 100, 0)));
+    assert_eq!(other.code, 101, "{}", other.err);
+    let broken = gate(&file(
+        "broken.yaml",
+        &baseline("d1", 1, 0).replace("ttrc: 1.2s", "ttrc: soon"),
+    ));
+    assert_eq!(broken.code, 64, "{}", broken.out);
+    assert!(broken.err.contains("`soon` is no duration"), "{}", broken.err);
+    assert_eq!(gauntlet(&["gate", &main]).code, 2);
+    assert_eq!(
+        gauntlet(&["gate", "--baseline", &main, "--false-alarm-budget", "-1", &main]).code,
+        2
+    );
+    let side_by_side = gauntlet(&["compare", &main, &file("worse2.yaml", &baseline("d1", 80, 20))]);
+    assert_eq!(side_by_side.code, 0, "{}", side_by_side.err);
+    assert!(side_by_side.out.contains("80/100"), "{}", side_by_side.out);
+    let markdown = gauntlet(&["gate", "--baseline", &main, &main, "--format", "markdown"]);
+    assert!(
+        markdown.out.starts_with("### ✅ Detection gate: PASS\n"),
+        "{}",
+        markdown.out
+    );
 }

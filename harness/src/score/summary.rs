@@ -1,20 +1,23 @@
 //! What many runs of one detector say together.
 //!
 //! Invalid runs are counted and never averaged. Means are over scenarios, each weighing the same, never over a pool.
+//! The formulas are those of [`crate::statistics`].
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Score;
 use super::moments::TimeTo;
 use super::verdict::{Judgement, Verdict};
+use super::{AnswerScore, Score};
 use crate::check::validity::{Class, Validity};
 use crate::plan::Seed;
 use crate::scenario::model::Arm;
+use crate::statistics::{Interval, TAIL_95, bootstrap, mean, survival};
 
-/// 97.5th percentile of the normal distribution: intervals are of 95 %.
-const Z: f64 = 1.959_964;
+pub use crate::statistics::poisson::{Rate, rate_of};
+pub use crate::statistics::proportion::Proportion;
+pub use crate::statistics::survival::{Quantile, Times};
 
 /// One run of a suite, for one detector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,8 @@ pub struct Summary {
     pub avg5: Option<f64>,
     /// Mean over scenarios of the reciprocal rank.
     pub mrr: Option<f64>,
+    /// The means over scenarios with their intervals; `None` without runs.
+    pub means: Option<MacroMeans>,
     /// Times to detect.
     pub time_to_detect: Times,
     /// Times to root cause.
@@ -76,96 +81,32 @@ pub struct Summary {
     pub verdict: Option<Verdict>,
 }
 
-/// A share with its 95 % interval (Wilson).
+/// Means over scenarios, each weighing the same, with their 95 % intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Proportion {
-    /// How many.
-    pub hits: usize,
-    /// Of how many.
-    pub of: usize,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
+pub struct MacroMeans {
+    /// AC@1 on entity and mechanism.
+    pub ac_at_1: MacroMean,
+    /// AC@1 on the entity alone.
+    pub ac_at_1_entity: MacroMean,
+    /// Avg@5.
+    pub avg5: MacroMean,
+    /// The reciprocal rank.
+    pub mrr: MacroMean,
+    /// Time to detect in nanoseconds, each cut where watching ended.
+    pub time_to_detect_ns: MacroMean,
+    /// Time to root cause in nanoseconds, each cut where watching ended.
+    pub time_to_root_cause_ns: MacroMean,
 }
 
-impl Proportion {
-    /// `hits` of `of`. Of nothing, everything is possible.
-    #[must_use]
-    pub fn new(hits: usize, of: usize) -> Self {
-        assert!(hits <= of, "{hits} hits of {of}");
-        if of == 0 {
-            return Self {
-                hits,
-                of,
-                low: 0.0,
-                high: 1.0,
-            };
-        }
-        let (count, share) = (of as f64, hits as f64 / of as f64);
-        let scale = 1.0 + Z * Z / count;
-        let middle = (share + Z * Z / (2.0 * count)) / scale;
-        let half = Z / scale * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).sqrt();
-        Self {
-            hits,
-            of,
-            low: (middle - half).max(0.0),
-            high: (middle + half).min(1.0),
-        }
-    }
-
-    /// The share itself; `None` of nothing.
-    #[must_use]
-    pub fn share(&self) -> Option<f64> {
-        (self.of > 0).then(|| self.hits as f64 / self.of as f64)
-    }
-}
-
-/// Times of which some were not reached.
+/// A mean over scenarios and its 95 % interval by the hierarchical bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Times {
-    /// Number of times, reached or not.
-    pub count: usize,
-    /// Number of those reached.
-    pub reached: usize,
-    /// Median by Kaplan–Meier.
-    pub median: Quantile,
-    /// 90th percentile by Kaplan–Meier.
-    pub p90: Quantile,
-    /// Mean of the times, each cut where watching ended: never the mean of the successes alone.
-    pub restricted_mean_ns: Option<f64>,
-}
-
-/// A quantile of times of which some were not reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub enum Quantile {
-    /// So many were reached.
-    At {
-        /// By this time.
-        after_ns: u64,
-    },
-    /// Fewer were reached while they were watched.
-    Beyond {
-        /// The longest watching.
-        observed_for_ns: u64,
-    },
-}
-
-/// Events per hour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rate {
-    /// How many.
-    pub count: usize,
-    /// In how many hours.
-    pub hours: f64,
-    /// Lower end of the exact Poisson 95 % interval, per hour.
-    pub low_per_hour: f64,
-    /// Upper end; for no event the one-sided bound 3.0 / hours. `None`: nothing was watched.
-    pub high_per_hour: Option<f64>,
+pub struct MacroMean {
+    /// The mean.
+    pub mean: f64,
+    /// How sure it is.
+    pub interval: Interval,
 }
 
 /// Sums up the runs of one detector.
@@ -181,21 +122,10 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
         .filter(|run| run.score.arm == Arm::Fault)
         .filter_map(|run| Some((run.scenario.as_str(), run.score.answer.as_ref()?)))
         .collect();
-    let share = |hit: &dyn Fn(&super::AnswerScore) -> bool| {
+    let share = |hit: &dyn Fn(&AnswerScore) -> bool| {
         Proportion::new(answers.iter().filter(|(_, answer)| hit(answer)).count(), answers.len())
     };
-    let macro_mean = |value: &dyn Fn(&super::AnswerScore) -> f64| {
-        let mut by_scenario: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for (scenario, answer) in &answers {
-            by_scenario.entry(scenario).or_default().push(value(answer));
-        }
-        mean(
-            &by_scenario
-                .values()
-                .filter_map(|values| mean(values))
-                .collect::<Vec<_>>(),
-        )
-    };
+    let means = macro_means(&answers);
     let alarms = |arm: Arm| {
         let of_arm: Vec<_> = valid.iter().filter(|run| run.score.arm == arm).collect();
         let alarmed = of_arm
@@ -215,13 +145,14 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
         valid: Proportion::new(valid.len(), runs.len()),
         classes,
         seeds: runs.iter().map(|run| run.seed).collect(),
-        detected: share(&super::AnswerScore::detected),
-        correct: share(&super::AnswerScore::correct_at_end),
+        detected: share(&AnswerScore::detected),
+        correct: share(&AnswerScore::correct_at_end),
         decoys: share(&|answer| answer.decoy),
-        ac_at_1: macro_mean(&|answer| answer.full.ac_at[0]),
-        ac_at_1_entity: macro_mean(&|answer| answer.entity.ac_at[0]),
-        avg5: macro_mean(&|answer| answer.full.avg5),
-        mrr: macro_mean(&|answer| answer.full.reciprocal_rank),
+        ac_at_1: means.map(|means| means.ac_at_1.mean),
+        ac_at_1_entity: means.map(|means| means.ac_at_1_entity.mean),
+        avg5: means.map(|means| means.avg5.mean),
+        mrr: means.map(|means| means.mrr.mean),
+        means,
         time_to_detect: times(answers.iter().map(|(_, answer)| answer.time_to_detect)),
         time_to_root_cause: times(answers.iter().map(|(_, answer)| answer.time_to_root_cause)),
         false_alarms: rate(
@@ -240,45 +171,50 @@ pub fn summarize(runs: &[RunOutcome]) -> Summary {
     }
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+/// Means over scenarios of the answers to each, and their intervals.
+fn macro_means(answers: &[(&str, &AnswerScore)]) -> Option<MacroMeans> {
+    let mut by_scenario: BTreeMap<&str, Vec<[f64; 6]>> = BTreeMap::new();
+    for (scenario, answer) in answers {
+        by_scenario.entry(scenario).or_default().push([
+            answer.full.ac_at[0],
+            answer.entity.ac_at[0],
+            answer.full.avg5,
+            answer.full.reciprocal_rank,
+            end(answer.time_to_detect).0 as f64,
+            end(answer.time_to_root_cause).0 as f64,
+        ]);
+    }
+    let groups: Vec<_> = by_scenario.into_values().collect();
+    let intervals = bootstrap::macro_means(&groups, TAIL_95)?;
+    let of = |index: usize| {
+        let of_group = |group: &Vec<[f64; 6]>| mean(&group.iter().map(|member| member[index]).collect::<Vec<_>>());
+        Some(MacroMean {
+            mean: mean(&groups.iter().filter_map(of_group).collect::<Vec<_>>())?,
+            interval: intervals[index],
+        })
+    };
+    Some(MacroMeans {
+        ac_at_1: of(0)?,
+        ac_at_1_entity: of(1)?,
+        avg5: of(2)?,
+        mrr: of(3)?,
+        time_to_detect_ns: of(4)?,
+        time_to_root_cause_ns: of(5)?,
+    })
 }
 
 /// Sums up times.
 #[must_use]
 pub fn times(times: impl Iterator<Item = TimeTo>) -> Times {
-    // Time, and whether it was reached; at equal times those reached come first, as Kaplan and Meier have it.
-    let mut ends: Vec<(u64, bool)> = times
-        .map(|time| match time {
-            TimeTo::Reached { after_ns } => (after_ns, true),
-            TimeTo::NotReached { observed_for_ns } => (observed_for_ns, false),
-        })
-        .collect();
-    ends.sort_by_key(|(end, reached)| (*end, !reached));
-    let values: Vec<f64> = ends.iter().map(|(end, _)| *end as f64).collect();
-    Times {
-        count: ends.len(),
-        reached: ends.iter().filter(|(_, reached)| *reached).count(),
-        median: quantile(&ends, 0.5),
-        p90: quantile(&ends, 0.9),
-        restricted_mean_ns: mean(&values),
-    }
+    survival::times(times.map(end))
 }
 
-/// First time at which the Kaplan–Meier estimate of those still waiting falls to `1 - share`.
-fn quantile(ends: &[(u64, bool)], share: f64) -> Quantile {
-    let mut waiting = 1.0;
-    for (index, (after_ns, reached)) in ends.iter().enumerate() {
-        if *reached {
-            waiting *= 1.0 - 1.0 / (ends.len() - index) as f64;
-            // Rounding must not push an exact half past the half.
-            if waiting <= 1.0 - share + 1e-9 {
-                return Quantile::At { after_ns: *after_ns };
-            }
-        }
-    }
-    Quantile::Beyond {
-        observed_for_ns: ends.last().map_or(0, |(end, _)| *end),
+/// When watching ended, in nanoseconds, and whether that was because the time was reached.
+#[must_use]
+pub fn end(time: TimeTo) -> (u64, bool) {
+    match time {
+        TimeTo::Reached { after_ns } => (after_ns, true),
+        TimeTo::NotReached { observed_for_ns } => (observed_for_ns, false),
     }
 }
 
@@ -292,86 +228,12 @@ fn rate<'a>(scores: impl Iterator<Item = &'a Score>) -> Rate {
     rate_of(count, nanoseconds as f64 / 3.6e12)
 }
 
-/// A rate and its exact Poisson interval.
-#[must_use]
-pub fn rate_of(count: usize, hours: f64) -> Rate {
-    if hours <= 0.0 {
-        return Rate {
-            count,
-            hours: 0.0,
-            low_per_hour: 0.0,
-            high_per_hour: None,
-        };
-    }
-    let low = if count == 0 {
-        0.0
-    } else {
-        poisson_mean(|mean| 1.0 - poisson_cdf(count - 1, mean) >= 0.025)
-    };
-    let tail = if count == 0 { 0.05 } else { 0.025 };
-    let high = poisson_mean(|mean| poisson_cdf(count, mean) <= tail);
-    Rate {
-        count,
-        hours,
-        low_per_hour: low / hours,
-        high_per_hour: Some(high / hours),
-    }
-}
-
-/// Smallest mean for which `reached` holds; it must hold from some mean on.
-fn poisson_mean(reached: impl Fn(f64) -> bool) -> f64 {
-    let (mut low, mut high) = (0.0, 1.0);
-    while !reached(high) {
-        high *= 2.0;
-    }
-    for _ in 0..60 {
-        let middle = f64::midpoint(low, high);
-        if reached(middle) { high = middle } else { low = middle }
-    }
-    high
-}
-
-/// Chance of at most `count` events.
-fn poisson_cdf(count: usize, mean: f64) -> f64 {
-    let mut term = (-mean).exp();
-    let mut sum = term;
-    for event in 1..=count {
-        term *= mean / event as f64;
-        sum += term;
-    }
-    sum
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Accuracy;
     use super::super::matching::{PodsAnswer, Rank};
     use super::super::moments::FalseAlarms;
-    use super::super::{Accuracy, AnswerScore};
     use super::*;
-
-    fn near(a: f64, b: f64) -> bool {
-        (a - b).abs() < 0.005
-    }
-
-    #[test]
-    fn proportions_have_wilson_intervals() {
-        let five = Proportion::new(5, 5);
-        assert!(near(five.low, 0.566) && near(five.high, 1.0), "{five:?}");
-        let half = Proportion::new(5, 10);
-        assert!(near(half.low, 0.237) && near(half.high, 0.763), "{half:?}");
-        assert_eq!((Proportion::new(0, 0).low, Proportion::new(0, 0).high), (0.0, 1.0));
-    }
-
-    #[test]
-    fn rates_have_exact_poisson_intervals() {
-        assert!(near(rate_of(0, 2.0).high_per_hour.expect("watched"), 3.0 / 2.0));
-        let four = rate_of(4, 1.0);
-        assert!(
-            near(four.low_per_hour, 1.09) && near(four.high_per_hour.expect("watched"), 10.24),
-            "{four:?}"
-        );
-        assert_eq!(rate_of(0, 0.0).high_per_hour, None);
-    }
 
     /// `scenario arm hit`: a valid run, its AC@1 or its false alarm.
     fn run(text: &str) -> RunOutcome {
@@ -453,6 +315,11 @@ mod tests {
         );
         assert_eq!((summary.decoys.hits, summary.verdict), (1, Some(Verdict::Fail)));
         assert_eq!(summary.time_to_root_cause.median, Quantile::At { after_ns: 2 });
+        // One scenario always right, one always wrong: drawing two of them gives 0, 0.5 or 1.
+        let means = summary.means.expect("answers");
+        assert_eq!((means.ac_at_1.interval.low, means.ac_at_1.interval.high), (0.0, 1.0));
+        // Three times 2 ns on one side, cut at 9 ns on the other.
+        assert_eq!(means.time_to_root_cause_ns.mean, 5.5);
     }
 
     #[test]
