@@ -8,6 +8,7 @@ use crate::diagnosis::Mechanism;
 use crate::evidence::Certainty;
 use crate::scene::Scene;
 use crate::topology::ServiceIx;
+use crate::weakness::Weakness;
 
 /// What the ranker knows of a suspect when it weighs it against another.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Suspect {
 /// True when `cause` would bring about what looks like `symptom`.
 #[must_use]
 pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
+    if scene.weakness == Some(Weakness::NoExplaining) {
+        return false;
+    }
     // More load from outside is nobody's symptom: nothing inside the cluster makes users ask more.
     if symptom.mechanism == Mechanism::LoadSurge {
         return false;

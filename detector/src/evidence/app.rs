@@ -38,7 +38,8 @@ pub fn slowdown(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
     let growth_ms = slowness.now_ms - slowness.usual_ms;
     let floor_ms = SLOW_FLOOR_MS
         .max((SLOW_RATIO_MIN - 1.0) * slowness.usual_ms)
-        .max(SLOW_SPREADS * slowness.spread_ms);
+        .max(SLOW_SPREADS * slowness.spread_ms)
+        * scene.threshold_factor();
     (growth_ms >= floor_ms && held(scene, pod, slowness).is_some()).then_some(slowness)
 }
 

@@ -150,7 +150,8 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
     if let (Some(now), true) = (edge.now.value.network_ms(), network.count > 0) {
         let floor = NETWORK_FLOOR_MS
             .max(network.median)
-            .max(NETWORK_SPREADS * network.spread);
+            .max(NETWORK_SPREADS * network.spread)
+            * scene.threshold_factor();
         let mut latest = edge.recent().rev().filter_map(|tick| tick.value.network_ms()).take(2);
         if now - network.median < floor / 2.0 && latest.all(|value| value - network.median < floor) {
             return Pace::Usual;
@@ -163,7 +164,7 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
     // Callers that give up early leave no latency behind, and outside callers have none that is visible.
     let srtt = edge.norm.srtt_ms;
     if srtt.count > 0 && edge.now.value.srtt_ms().is_some() {
-        let floor = SRTT_FLOOR_MS.max(srtt.median).max(NETWORK_SPREADS * srtt.spread);
+        let floor = SRTT_FLOOR_MS.max(srtt.median).max(NETWORK_SPREADS * srtt.spread) * scene.threshold_factor();
         return shifted(edge, &EdgeFlow::srtt_ms, srtt.median, floor);
     }
     Pace::Unknown

@@ -135,7 +135,9 @@ fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Loss
     }
     let dropped = sum.dropped_link + sum.dropped_queue + sum.dropped_filter;
     let count = sum.seen();
-    if count < PLACE_COUNT_MIN || spread_ticks(scene, &mine) < SPREAD_TICKS_MIN {
+    if f64::from(count) < f64::from(PLACE_COUNT_MIN) * scene.threshold_factor()
+        || spread_ticks(scene, &mine) < SPREAD_TICKS_MIN
+    {
         return None;
     }
     let share = |part: u32, of: u32| part > 0 && f64::from(part) >= QUEUE_SHARE_MIN * f64::from(of);
