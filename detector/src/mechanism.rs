@@ -39,6 +39,18 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
     if cause.services.iter().any(|service| symptom.services.contains(service)) {
         return true;
     }
+    // Look-ups suffer from their clients' network like everything else, and no name server makes networks worse.
+    if is_network(cause.mechanism) && is_dns(symptom.mechanism) {
+        let asks =
+            |client: &ServiceIx, server: ServiceIx| scene.topology.callees(*client).any(|callee| callee == server);
+        return symptom
+            .services
+            .iter()
+            .all(|&server| cause.services.iter().any(|client| asks(client, server)));
+    }
+    if is_dns(cause.mechanism) && is_network(symptom.mechanism) {
+        return false;
+    }
     // Trouble travels from callee to caller, at any depth.
     let callers = |service: &ServiceIx| scene.topology.callers_of_all_depths(*service);
     if cause
@@ -71,4 +83,23 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
                     .any(|other| scene.topology.callees(*caller).any(|callee| callee == *other))
             })
         })
+}
+
+const fn is_network(mechanism: Mechanism) -> bool {
+    matches!(
+        mechanism,
+        Mechanism::NetworkFilter
+            | Mechanism::NetworkLoss
+            | Mechanism::NetworkDelay
+            | Mechanism::NetworkBandwidth
+            | Mechanism::NetworkMtu
+            | Mechanism::NetworkDown
+    )
+}
+
+const fn is_dns(mechanism: Mechanism) -> bool {
+    matches!(
+        mechanism,
+        Mechanism::DnsFailure | Mechanism::DnsDelay | Mechanism::DnsWrongAnswer
+    )
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
+use crate::evidence::drops::{DropFlow, drop_flows};
 use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords, UsageMemory};
 pub use crate::scene::edge::{EXPECTED_MIN, EdgeView, End, Trouble};
 use crate::signal::Usage;
@@ -40,6 +41,8 @@ pub struct Scene<'a> {
     pub rare: Vec<&'a RareRecords>,
     /// Who calls whom.
     pub topology: Topology,
+    /// Dropped packets of the last seconds.
+    pub drops: Vec<DropFlow>,
     /// What is made worse on purpose; for proofs only.
     pub weakness: Option<Weakness>,
     pod_index: BTreeMap<&'a PodName, PodIx>,
@@ -173,6 +176,7 @@ impl<'a> Scene<'a> {
             edges: Vec::new(),
             rare: memory.rare.iter().collect(),
             topology: Topology::default(),
+            drops: Vec::new(),
             weakness: memory.weakness,
             pod_index,
             node_index,
@@ -181,6 +185,7 @@ impl<'a> Scene<'a> {
         scene.add_edges(memory);
         scene.add_expectations();
         scene.add_calls();
+        scene.drops = drop_flows(&scene);
         for event in &memory.events {
             if let Some(&pod) = scene.pod_index.get(&event.pod) {
                 scene.pods[pod].events.push(event);
@@ -339,6 +344,13 @@ impl<'a> Scene<'a> {
                 }
                 End::OneOf(_) => (),
                 End::Outside => topology.add_entrance(callee),
+            }
+        }
+        for sample in self.rare.iter().flat_map(|records| &records.dns) {
+            if let (End::Pod(client), Some(server)) =
+                (self.end(&sample.client), self.service_of(&self.end(&sample.server)))
+            {
+                topology.add_call(self.pods[client].service, server, 0.0);
             }
         }
         self.topology = if self.weakness == Some(Weakness::ReversedTopology) {

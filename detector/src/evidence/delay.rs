@@ -2,7 +2,7 @@
 //!
 //! A queue that throws packets away on that path says that bandwidth is short; otherwise it is a delay. Both latencies are taken at sockets by the kernel, so their difference is the network's, however busy the programs.
 
-use super::drops::{DropClass, drop_flows};
+use super::drops::DropClass;
 use super::filter::blocked;
 use super::reach::{LATE_MIN, late_answers};
 use super::{Certainty, Finding, names};
@@ -82,7 +82,8 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut growths: Vec<f64> = mine.iter().map(|&(_, growth_ms, _)| growth_ms).collect();
     growths.sort_unstable_by(f64::total_cmp);
     let growth_ms = growths.get(growths.len() / 2).copied().unwrap_or(0.0);
-    let queued: u32 = drop_flows(scene)
+    let queued: u32 = scene
+        .drops
         .iter()
         .filter(|flow| flow.class == DropClass::Queue)
         .filter(|flow| {
