@@ -141,6 +141,8 @@ impl Beliefs {
                 };
                 if belief.certainty == Certainty::Stated {
                     note(Certainty::Measured, service);
+                }
+                if belief.certainty >= Certainty::Measured {
                     note(Certainty::Inferred, service);
                 }
                 // Callers go on failing for a while, whatever it was.
