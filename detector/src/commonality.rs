@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::scene::{EdgeIx, NodeIx, PodIx, Scene};
 use crate::topology::ServiceIx;
+use crate::weakness::Weakness;
 
 /// How an edge fares under the suspicion at hand.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +73,12 @@ pub fn explain(scene: &Scene<'_>, observations: &[Observation]) -> Vec<Explanati
         return Vec::new();
     }
     let mut explanations = Vec::new();
-    for role in [Role::Any, Role::Callee, Role::Caller] {
+    let roles: &[Role] = if scene.weakness == Some(Weakness::NoCommonality) {
+        &[Role::Caller]
+    } else {
+        &[Role::Any, Role::Callee, Role::Caller]
+    };
+    for &role in roles {
         let tallies = tally(scene, observations, role);
         let impure = |pod: &PodIx| tallies[pod].purity() >= POD_PURITY_MIN;
         let mut by_service: BTreeMap<ServiceIx, Vec<PodIx>> = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! [`memory`]), who calls whom ([`topology`]), one moment ready to be judged ([`scene`]), what is unusual ([`anomaly`]),
 //! what callees explain ([`residual`]), rules ([`evidence`]), what the affected have in common ([`commonality`]), what
 //! explains what ([`mechanism`]), beliefs over time ([`rank`]) and what is said ([`pipeline`], [`diagnosis`]). The naive
-//! rivals ([`baseline`]) judge the same scenes.
+//! rivals ([`baseline`]) judge the same scenes. For proofs, the judge can be made worse ([`weakness`]).
 
 pub mod inventory;
 pub mod signal;
@@ -19,5 +19,6 @@ pub mod commonality;
 pub mod rank;
 pub mod mechanism;
 pub mod diagnosis;
+pub mod weakness;
 pub mod pipeline;
 pub mod baseline;

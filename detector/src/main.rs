@@ -14,6 +14,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use gauntlet_detector::pipeline::Config;
+use speaker::Voices;
 
 /// Exit status when this machine does not let the probes work (`EX_UNAVAILABLE`).
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -31,8 +33,7 @@ struct Arguments {
     /// Write what the probes see to FILE.
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<PathBuf>,
-    /// Judge the recording FILE, or the one on standard input if FILE is `-`, instead of this machine; needs no privileges
-    /// and no inventory.
+    /// Judge the recording FILE (`-`: standard input) instead of this machine; needs no privileges and no inventory.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Do not let the naive rivals (`alert-count`, `max-z`) speak.
@@ -40,22 +41,11 @@ struct Arguments {
     without_rivals: bool,
 }
 
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voices {
-    Ours,
-    OursAndRivals,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let voices = if arguments.without_rivals {
-        Voices::Ours
-    } else {
-        Voices::OursAndRivals
-    };
+    let voices = Voices::of(arguments.without_rivals);
     let outcome = match &arguments.replay {
-        Some(recording) => replay::run(recording, voices),
+        Some(recording) => replay::run(recording, voices, Config::default()),
         None => live::run(arguments.tick, arguments.record.as_deref(), voices),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

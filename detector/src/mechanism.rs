@@ -8,6 +8,7 @@ use crate::diagnosis::Mechanism;
 use crate::evidence::Certainty;
 use crate::scene::Scene;
 use crate::topology::ServiceIx;
+use crate::weakness::Weakness;
 
 /// What the ranker knows of a suspect when it weighs it against another.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Suspect {
 /// True when `cause` would bring about what looks like `symptom`.
 #[must_use]
 pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
+    if scene.weakness == Some(Weakness::NoExplaining) {
+        return false;
+    }
     // More load from outside is nobody's symptom: nothing inside the cluster makes users ask more.
     if symptom.mechanism == Mechanism::LoadSurge {
         return false;
@@ -34,6 +38,18 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
     }
     if cause.services.iter().any(|service| symptom.services.contains(service)) {
         return true;
+    }
+    // Look-ups suffer from their clients' network like everything else, and no name server makes networks worse.
+    if is_network(cause.mechanism) && is_dns(symptom.mechanism) {
+        let asks =
+            |client: &ServiceIx, server: ServiceIx| scene.topology.callees(*client).any(|callee| callee == server);
+        return symptom
+            .services
+            .iter()
+            .all(|&server| cause.services.iter().any(|client| asks(client, server)));
+    }
+    if is_dns(cause.mechanism) && is_network(symptom.mechanism) {
+        return false;
     }
     // Trouble travels from callee to caller, at any depth.
     let callers = |service: &ServiceIx| scene.topology.callers_of_all_depths(*service);
@@ -67,4 +83,23 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
                     .any(|other| scene.topology.callees(*caller).any(|callee| callee == *other))
             })
         })
+}
+
+const fn is_network(mechanism: Mechanism) -> bool {
+    matches!(
+        mechanism,
+        Mechanism::NetworkFilter
+            | Mechanism::NetworkLoss
+            | Mechanism::NetworkDelay
+            | Mechanism::NetworkBandwidth
+            | Mechanism::NetworkMtu
+            | Mechanism::NetworkDown
+    )
+}
+
+const fn is_dns(mechanism: Mechanism) -> bool {
+    matches!(
+        mechanism,
+        Mechanism::DnsFailure | Mechanism::DnsDelay | Mechanism::DnsWrongAnswer
+    )
 }

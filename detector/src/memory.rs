@@ -11,6 +11,7 @@ use gauntlet_probes::frame::{DnsSample, DropSample, Frame, MonotonicNanos, Proce
 use crate::evidence::drops::DropClass;
 use crate::inventory::Inventory;
 use crate::signal::{EdgeFlow, Entries, Usage};
+use crate::weakness::Weakness;
 use crate::window::{EdgeNorm, EntryNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
 
 /// Edges remembered: a thousand services with dozens of edges each.
@@ -100,9 +101,20 @@ pub struct Memory {
     pub now_ns: MonotonicNanos,
     /// Edges that found no room.
     pub edges_refused: u64,
+    /// What is made worse on purpose; for proofs only.
+    pub weakness: Option<Weakness>,
 }
 
 impl Memory {
+    /// Nothing remembered yet.
+    #[must_use]
+    pub fn new(weakness: Option<Weakness>) -> Self {
+        Self {
+            weakness,
+            ..Self::default()
+        }
+    }
+
     /// Takes in a line of the inventory.
     pub fn apply(&mut self, line: &InventoryLine) {
         self.inventory.apply(line);

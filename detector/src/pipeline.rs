@@ -15,6 +15,7 @@ use crate::evidence::{self, Certainty, Finding};
 use crate::memory::Memory;
 use crate::rank::Beliefs;
 use crate::scene::Scene;
+use crate::weakness::Weakness;
 use crate::window::{Learn, RECENT_SECONDS};
 
 /// Name under which our own statements are made.
@@ -27,6 +28,9 @@ pub struct Config {
     pub repeat_ns: u64,
     /// Nothing is said in the first seconds of frames, whatever the evidence: start-up looks like everything at once.
     pub quiet_seconds: f64,
+    /// What is made worse on purpose; for proofs only.
+    #[doc(hidden)]
+    pub weakness: Option<Weakness>,
 }
 
 impl Default for Config {
@@ -34,6 +38,7 @@ impl Default for Config {
         Self {
             repeat_ns: 1_000_000_000,
             quiet_seconds: 3.0,
+            weakness: None,
         }
     }
 }
@@ -70,9 +75,9 @@ impl Pipeline {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            config,
-            memory: Memory::default(),
+            memory: Memory::new(config.weakness),
             beliefs: Beliefs::default(),
+            config,
             rivals: vec![Box::new(AlertCount::default()), Box::new(MaxZ::default())],
             spoken: BTreeMap::new(),
             seen_seconds: 0.0,
@@ -135,7 +140,10 @@ impl Pipeline {
         } else {
             Learn::No
         };
-        self.memory.absorb(frame, learn);
+        match self.config.weakness {
+            Some(weakness) => self.memory.absorb(&weakness.blind(frame), weakness.learns(learn)),
+            None => self.memory.absorb(frame, learn),
+        }
         seconds
     }
 
@@ -164,6 +172,9 @@ impl Pipeline {
 
 fn judge(beliefs: &mut Beliefs, scene: &Scene<'_>, seconds: f64, quiet: bool) -> Vec<Candidate> {
     let mut findings = evidence::judge(scene);
+    if let Some(weakness) = scene.weakness {
+        findings.retain(|finding| weakness.keeps(finding));
+    }
     if quiet {
         findings.clear();
     }
@@ -171,7 +182,11 @@ fn judge(beliefs: &mut Beliefs, scene: &Scene<'_>, seconds: f64, quiet: bool) ->
         findings.extend(unexplained(scene));
     }
     beliefs.update(scene, &findings, seconds);
-    beliefs.candidates(scene)
+    let mut candidates = beliefs.candidates(scene);
+    if let Some(weakness) = scene.weakness {
+        weakness.reorder(scene.now_ns, &mut candidates);
+    }
+    candidates
 }
 
 /// Users suffer, and no rule says why: that much can be said. The blame goes where the trouble is deepest.

@@ -13,6 +13,7 @@ use crate::evidence::{Certainty, Finding};
 use crate::mechanism::{Suspect, explains};
 use crate::scene::Scene;
 use crate::topology::ServiceIx;
+use crate::weakness::Weakness;
 
 /// Level from which a belief is said: more likely than not.
 pub const ALERT_LEVEL: f64 = 0.5;
@@ -39,13 +40,30 @@ const AFTERMATH_FACTOR: f64 = 0.5;
 const CANDIDATES_MAX: usize = 10;
 
 /// Time constant with which a belief grows, seconds: the less certain the evidence, the longer it must last.
-const fn growth_seconds(certainty: Certainty) -> f64 {
-    match certainty {
+fn growth_seconds(scene: &Scene<'_>, certainty: Certainty) -> f64 {
+    let seconds = match certainty {
         Certainty::Stated => 0.25,
         Certainty::Measured => 0.5,
         Certainty::Inferred => 1.2,
+    };
+    match scene.weakness {
+        Some(Weakness::NoHold) => ONE_TICK_SECONDS,
+        Some(Weakness::SlowBelief) => 3.0 * seconds,
+        Some(_) | None => seconds,
     }
 }
+
+/// Time constant with which a belief fades, seconds.
+fn fade_seconds(scene: &Scene<'_>) -> f64 {
+    if scene.weakness == Some(Weakness::NoHold) {
+        ONE_TICK_SECONDS
+    } else {
+        FADE_SECONDS
+    }
+}
+
+/// A time constant with which nothing outlasts a tick, seconds.
+const ONE_TICK_SECONDS: f64 = 0.01;
 
 #[derive(Clone, Debug)]
 struct Belief {
@@ -102,7 +120,7 @@ impl Beliefs {
         for (key, belief) in &mut self.beliefs {
             let holds = belief.certainty == Certainty::Stated && still_silent(scene, belief);
             if !found.contains_key(key) && !holds {
-                belief.level *= (-seconds / FADE_SECONDS).exp();
+                belief.level *= (-seconds / fade_seconds(scene)).exp();
             }
         }
         self.beliefs.retain(|_, belief| belief.level >= FORGET_LEVEL);
@@ -123,6 +141,8 @@ impl Beliefs {
                 };
                 if belief.certainty == Certainty::Stated {
                     note(Certainty::Measured, service);
+                }
+                if belief.certainty >= Certainty::Measured {
                     note(Certainty::Inferred, service);
                 }
                 // Callers go on failing for a while, whatever it was.
@@ -192,7 +212,7 @@ impl Belief {
             .map(|finding| finding.certainty)
             .max()
             .unwrap_or(Certainty::Inferred);
-        let step = 1.0 - (-seconds / growth_seconds(certainty)).exp();
+        let step = 1.0 - (-seconds / growth_seconds(scene, certainty)).exp();
         self.level += (strength - self.level) * step;
         self.certainty = if self.level < FORGET_LEVEL {
             certainty
@@ -208,7 +228,7 @@ impl Belief {
             .flat_map(|finding| finding.evidence.iter().cloned())
             .collect();
         for level in self.pods.values_mut() {
-            *level *= (-seconds / FADE_SECONDS).exp();
+            *level *= (-seconds / fade_seconds(scene)).exp();
         }
         for &pod in findings.iter().flat_map(|finding| &finding.pods) {
             let level = self.pods.entry(scene.pods[pod].name.clone()).or_default();

@@ -1,6 +1,7 @@
 //! What of a caller's slowness do its callees explain? What is left is its own.
 
 use crate::scene::{EdgeView, PodIx, Scene};
+use crate::weakness::Weakness;
 
 /// A pod's latency as a server, now and usually, and how much of the change its own calls explain; milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -63,6 +64,9 @@ pub fn slowness(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
     sum.now_ms /= weight;
     sum.usual_ms /= weight;
     sum.spread_ms /= weight;
+    if scene.weakness == Some(Weakness::NoResiduals) {
+        return Some(sum);
+    }
     for &edge in &view.outbound {
         let edge = &scene.edges[edge];
         sum.calls_fail |= failing(edge);

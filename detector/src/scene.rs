@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
+use crate::evidence::drops::{DropFlow, drop_flows};
 use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords, UsageMemory};
 pub use crate::scene::edge::{EXPECTED_MIN, EdgeView, End, Trouble};
 use crate::signal::Usage;
 use crate::topology::{ServiceIx, Topology};
-use crate::window::{BUSY_RATE, Timed, UsageNorm};
+use crate::weakness::Weakness;
+use crate::window::{BUSY_RATE, CURRENT_SECONDS, Timed, UsageNorm};
 
 /// Index of a pod in its scene.
 pub type PodIx = usize;
@@ -39,6 +41,10 @@ pub struct Scene<'a> {
     pub rare: Vec<&'a RareRecords>,
     /// Who calls whom.
     pub topology: Topology,
+    /// Dropped packets of the last seconds.
+    pub drops: Vec<DropFlow>,
+    /// What is made worse on purpose; for proofs only.
+    pub weakness: Option<Weakness>,
     pod_index: BTreeMap<&'a PodName, PodIx>,
     node_index: BTreeMap<&'a NodeName, NodeIx>,
     memory: &'a Memory,
@@ -118,6 +124,7 @@ impl<'a> Scene<'a> {
     /// Numbers everything in `memory`.
     #[must_use]
     pub fn of(memory: &'a Memory) -> Self {
+        let window_seconds = window_seconds(memory.weakness);
         let mut services: Vec<ServiceName> = memory
             .inventory
             .pods()
@@ -140,7 +147,10 @@ impl<'a> Scene<'a> {
                     .binary_search(&memory.inventory.service_of(&pod.name))
                     .unwrap_or(0),
                 node: node_index.get(&pod.node).copied().unwrap_or(0),
-                usage: memory.pods.get(&pod.name).map(usage_view),
+                usage: memory
+                    .pods
+                    .get(&pod.name)
+                    .map(|usage| usage_view(usage, window_seconds)),
                 inbound: Vec::new(),
                 outbound: Vec::new(),
                 demand: Demand::default(),
@@ -155,7 +165,7 @@ impl<'a> Scene<'a> {
             .map(|(index, name)| NodeView {
                 name,
                 pods: (0..pods.len()).filter(|&pod| pods[pod].node == index).collect(),
-                usage: memory.nodes.get(name).map(usage_view),
+                usage: memory.nodes.get(name).map(|usage| usage_view(usage, window_seconds)),
             })
             .collect();
         let mut scene = Self {
@@ -166,6 +176,8 @@ impl<'a> Scene<'a> {
             edges: Vec::new(),
             rare: memory.rare.iter().collect(),
             topology: Topology::default(),
+            drops: Vec::new(),
+            weakness: memory.weakness,
             pod_index,
             node_index,
             memory,
@@ -173,6 +185,7 @@ impl<'a> Scene<'a> {
         scene.add_edges(memory);
         scene.add_expectations();
         scene.add_calls();
+        scene.drops = drop_flows(&scene);
         for event in &memory.events {
             if let Some(&pod) = scene.pod_index.get(&event.pod) {
                 scene.pods[pod].events.push(event);
@@ -253,14 +266,25 @@ impl<'a> Scene<'a> {
         })
     }
 
+    /// By how much more than usual a signal must leave what is usual.
+    #[must_use]
+    pub fn threshold_factor(&self) -> f64 {
+        if self.weakness == Some(Weakness::TripledThresholds) {
+            3.0
+        } else {
+            1.0
+        }
+    }
+
     fn add_edges(&mut self, memory: &'a Memory) {
+        let window_seconds = window_seconds(memory.weakness);
         for (key, remembered) in &memory.edges {
             let EdgeKey { caller, callee, port } = key;
             let view = EdgeView {
                 caller: self.end(caller),
                 callee: self.end(callee),
                 port: *port,
-                now: remembered.track.current(),
+                now: remembered.track.since(window_seconds),
                 norm: &remembered.norm,
                 expected_rate: 0.0,
                 trouble: edge::trouble(remembered),
@@ -322,14 +346,34 @@ impl<'a> Scene<'a> {
                 End::Outside => topology.add_entrance(callee),
             }
         }
-        self.topology = topology;
+        for sample in self.rare.iter().flat_map(|records| &records.dns) {
+            if let (End::Pod(client), Some(server)) =
+                (self.end(&sample.client), self.service_of(&self.end(&sample.server)))
+            {
+                topology.add_call(self.pods[client].service, server, 0.0);
+            }
+        }
+        self.topology = if self.weakness == Some(Weakness::ReversedTopology) {
+            topology.reversed()
+        } else {
+            topology
+        };
     }
 }
 
-fn usage_view(memory: &UsageMemory) -> UsageView<'_> {
+fn usage_view(memory: &UsageMemory, window_seconds: f64) -> UsageView<'_> {
     UsageView {
-        now: memory.track.current(),
+        now: memory.track.since(window_seconds),
         norm: &memory.norm,
         memory,
+    }
+}
+
+/// Length of the current window, seconds.
+fn window_seconds(weakness: Option<Weakness>) -> f64 {
+    if weakness == Some(Weakness::DoubledWindow) {
+        2.0 * CURRENT_SECONDS
+    } else {
+        CURRENT_SECONDS
     }
 }

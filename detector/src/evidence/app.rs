@@ -28,6 +28,8 @@ const HELD_TICKS_MIN: usize = 5;
 const ERROR_RISE_MIN: f64 = 0.1;
 /// Errors in the current window without which nothing is said.
 const ERRORS_MIN: u32 = 5;
+/// Connections that were opened and closed, per error, from which a database turns callers away.
+const TURNED_AWAY_SHARE: f64 = 0.7;
 /// CPU per request over usual, below which a slow database waits rather than works.
 const WORKING_RATIO_MIN: f64 = 1.5;
 
@@ -38,7 +40,8 @@ pub fn slowdown(scene: &Scene<'_>, pod: PodIx) -> Option<Slowness> {
     let growth_ms = slowness.now_ms - slowness.usual_ms;
     let floor_ms = SLOW_FLOOR_MS
         .max((SLOW_RATIO_MIN - 1.0) * slowness.usual_ms)
-        .max(SLOW_SPREADS * slowness.spread_ms);
+        .max(SLOW_SPREADS * slowness.spread_ms)
+        * scene.threshold_factor();
     (growth_ms >= floor_ms && held(scene, pod, slowness).is_some()).then_some(slowness)
 }
 
@@ -130,9 +133,9 @@ fn mechanism(scene: &Scene<'_>, pod: PodIx) -> Mechanism {
 }
 
 fn errors(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut failing_pods: BTreeMap<PodIx, (u32, u32)> = BTreeMap::new();
+    let mut failing_pods: BTreeMap<PodIx, (u32, u32, u32)> = BTreeMap::new();
     for (pod, view) in scene.pods.iter().enumerate() {
-        let (mut errors, mut responses, mut usual) = (0, 0, 0.0);
+        let (mut errors, mut responses, mut usual, mut short_lived) = (0, 0, 0.0, 0);
         for &edge in &view.inbound {
             let edge = &scene.edges[edge];
             let Some(flow) = edge.now.value.at_server().filter(|_| edge.norm.learned()) else {
@@ -140,6 +143,7 @@ fn errors(scene: &Scene<'_>) -> Vec<Finding> {
             };
             errors += flow.errors;
             responses += flow.responses;
+            short_lived += flow.opened.min(flow.closed);
             usual += edge.norm.error_ratio * f64::from(flow.responses);
         }
         let explained = view.outbound.iter().any(|&edge| failing(&scene.edges[edge]));
@@ -151,16 +155,19 @@ fn errors(scene: &Scene<'_>) -> Vec<Finding> {
             && !redis
             && view.demand.ratio() <= DEMAND_RATIO_MAX
         {
-            failing_pods.insert(pod, (errors, responses));
+            failing_pods.insert(pod, (errors, responses, short_lived));
         }
     }
     let mut findings = Vec::new();
     for (service, pods) in by_service(scene, failing_pods.keys().copied()) {
         let errors: u32 = pods.iter().map(|pod| failing_pods[pod].0).sum();
         let responses: u32 = pods.iter().map(|pod| failing_pods[pod].1).sum();
+        let short_lived: u32 = pods.iter().map(|pod| failing_pods[pod].2).sum();
         let postgres = pods.iter().all(|&pod| scene.protocol(pod) == Some(Protocol::Postgres));
+        // A failed statement leaves its connection open; whoever is turned away loses it.
+        let turned_away = f64::from(short_lived) >= TURNED_AWAY_SHARE * f64::from(errors);
         findings.push(Finding {
-            mechanism: if postgres && errors * 10 >= responses * 9 {
+            mechanism: if postgres && turned_away {
                 Mechanism::DbConnections
             } else {
                 Mechanism::AppError

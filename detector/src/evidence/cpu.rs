@@ -99,10 +99,19 @@ fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
     let waits = waits(usage) && !everybody_waits(scene) && !others_wait(scene, view.service);
     match (throttled, lowered, waits, slow) {
         (true, true, _, _) => Some(0.92),
+        (false, true, _, _) if pinched(scene, view.service) => Some(LIMIT_STRENGTH),
         (true, false, _, true) => Some(LIMIT_STRENGTH),
         (false, _, true, true) => Some(0.7),
         (true, false, _, false) | (false, _, _, false) | (false, _, false, true) => None,
     }
+}
+
+/// Some pod of `service`, none of which usually is, was throttled in the last seconds. Where the limit was lowered, that
+/// is its doing: it hurts the slow requests long before it moves their median.
+fn pinched(scene: &Scene<'_>, service: ServiceIx) -> bool {
+    let usages = || scene.pods_of(service).filter_map(|pod| scene.pods[pod].usage.as_ref());
+    usages().all(|usage| usage.norm.throttled_ratio.median == 0.0)
+        && usages().any(|usage| usage.recent().any(|tick| tick.value.throttled_periods > 0))
 }
 
 /// Requests reach `pod` and hardly any is answered: what a latency that is never taken cannot show.

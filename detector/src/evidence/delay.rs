@@ -2,7 +2,7 @@
 //!
 //! A queue that throws packets away on that path says that bandwidth is short; otherwise it is a delay. Both latencies are taken at sockets by the kernel, so their difference is the network's, however busy the programs.
 
-use super::drops::{DropClass, drop_flows};
+use super::drops::DropClass;
 use super::filter::blocked;
 use super::reach::{LATE_MIN, late_answers};
 use super::{Certainty, Finding, names};
@@ -82,7 +82,8 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut growths: Vec<f64> = mine.iter().map(|&(_, growth_ms, _)| growth_ms).collect();
     growths.sort_unstable_by(f64::total_cmp);
     let growth_ms = growths.get(growths.len() / 2).copied().unwrap_or(0.0);
-    let queued: u32 = drop_flows(scene)
+    let queued: u32 = scene
+        .drops
         .iter()
         .filter(|flow| flow.class == DropClass::Queue)
         .filter(|flow| {
@@ -150,7 +151,8 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
     if let (Some(now), true) = (edge.now.value.network_ms(), network.count > 0) {
         let floor = NETWORK_FLOOR_MS
             .max(network.median)
-            .max(NETWORK_SPREADS * network.spread);
+            .max(NETWORK_SPREADS * network.spread)
+            * scene.threshold_factor();
         let mut latest = edge.recent().rev().filter_map(|tick| tick.value.network_ms()).take(2);
         if now - network.median < floor / 2.0 && latest.all(|value| value - network.median < floor) {
             return Pace::Usual;
@@ -163,7 +165,7 @@ pub fn pace(scene: &Scene<'_>, edge: &EdgeView<'_>) -> Pace {
     // Callers that give up early leave no latency behind, and outside callers have none that is visible.
     let srtt = edge.norm.srtt_ms;
     if srtt.count > 0 && edge.now.value.srtt_ms().is_some() {
-        let floor = SRTT_FLOOR_MS.max(srtt.median).max(NETWORK_SPREADS * srtt.spread);
+        let floor = SRTT_FLOOR_MS.max(srtt.median).max(NETWORK_SPREADS * srtt.spread) * scene.threshold_factor();
         return shifted(edge, &EdgeFlow::srtt_ms, srtt.median, floor);
     }
     Pace::Unknown

@@ -1,6 +1,10 @@
 //! dns.failure, dns.delay and dns.wrong-answer: names are not answered, late, or with "no such name".
+//!
+//! Where only some clients of a server fail, it is not the server; what ails those clients is told by other rules.
 
 use std::collections::BTreeMap;
+
+use gauntlet_probes::frame::{DnsSample, LatencyHistogram, MonotonicNanos};
 
 use super::{Certainty, Finding, by_service, names};
 use crate::commonality::Place;
@@ -13,80 +17,127 @@ const QUERIES_MIN: u32 = 6;
 const FAILED_SHARE_MIN: f64 = 0.4;
 /// Ticks in which some must: the stall of a small machine loses many at once.
 const FAILING_TICKS_MIN: u32 = 6;
+/// Time without a failed look-up after which it is over, nanoseconds: clients in need of a name ask several times a
+/// second.
+const CEASED_NS: u64 = 1_500_000_000;
+/// Answers since the last failed look-up after which it is over as well.
+const HEALED_ANSWERS: u32 = 3;
+/// Look-ups of one client without which it says nothing of the server.
+const CLIENT_QUERIES_MIN: u32 = 2;
+/// Share of a server's clients that must fail.
+const CLIENTS_SHARE_MIN: f64 = 0.5;
 /// Median latency from which names are late, milliseconds: answers within a cluster take less than one.
 const LATE_MS: f64 = 20.0;
 
+/// Look-ups of the last seconds, at one server or of one client there.
 #[derive(Clone, Debug, Default)]
 struct Lookups {
     queries: u32,
     responses: u32,
-    failures: u32,
-    unanswered: u32,
+    /// Answers that say that the server failed, and questions without any.
+    failed: u32,
     nxdomain: u32,
     failing_ticks: u32,
-    last_failing_ns: u64,
-    latency: gauntlet_probes::frame::LatencyHistogram,
+    first_failing_ns: MonotonicNanos,
+    last_failing_ns: MonotonicNanos,
+    answers_since_failing: u32,
+    latency: LatencyHistogram,
+}
+
+impl Lookups {
+    fn add(&mut self, at_ns: MonotonicNanos, sample: &DnsSample) {
+        let failed = sample.failures + sample.unanswered;
+        if failed + sample.nxdomain > 0 {
+            if self.failing_ticks == 0 {
+                self.first_failing_ns = at_ns;
+            }
+            self.failing_ticks += u32::from(self.last_failing_ns != at_ns);
+            self.last_failing_ns = at_ns;
+            self.answers_since_failing = 0;
+        } else if self.last_failing_ns != at_ns {
+            self.answers_since_failing += sample.responses;
+        }
+        self.queries += sample.queries;
+        self.responses += sample.responses;
+        self.failed += failed;
+        self.nxdomain += sample.nxdomain;
+        self.latency.merge(&sample.latency);
+    }
+
+    fn ended(&self) -> u32 {
+        self.responses + self.failed.max(self.queries.saturating_sub(self.responses))
+    }
+
+    /// How most of them go wrong, if they do.
+    fn mechanism(&self) -> Option<Mechanism> {
+        let mostly = |count: u32, of: u32| of > 0 && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of);
+        if mostly(self.failed, self.responses + self.failed) {
+            Some(Mechanism::DnsFailure)
+        } else if mostly(self.nxdomain, self.responses) {
+            Some(Mechanism::DnsWrongAnswer)
+        } else {
+            let late = self.latency.quantile_us(0.5).is_some_and(|us| us / 1e3 >= LATE_MS);
+            late.then_some(Mechanism::DnsDelay)
+        }
+    }
+}
+
+/// The look-ups at one server.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    all: Lookups,
+    clients: BTreeMap<Option<PodIx>, Lookups>,
+}
+
+impl Server {
+    /// How it is wrong, if it is, and still at `now_ns`.
+    fn mechanism(&self, now_ns: MonotonicNanos) -> Option<Mechanism> {
+        let mechanism = self.all.mechanism()?;
+        let enough = if mechanism == Mechanism::DnsDelay {
+            self.all.responses >= QUERIES_MIN
+        } else {
+            self.all.responses + self.all.failed >= QUERIES_MIN
+                && self.all.failing_ticks >= FAILING_TICKS_MIN
+                && self.all.answers_since_failing < HEALED_ANSWERS
+                && now_ns.saturating_sub(self.all.last_failing_ns) < CEASED_NS
+        };
+        let heard = self
+            .clients
+            .values()
+            .filter(|client| client.ended() >= CLIENT_QUERIES_MIN);
+        let (mut clients, mut failing) = (0, 0);
+        for client in heard {
+            clients += 1;
+            failing += u32::from(client.mechanism().is_some());
+        }
+        (enough && f64::from(failing) >= CLIENTS_SHARE_MIN * f64::from(clients)).then_some(mechanism)
+    }
 }
 
 /// See the module.
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut servers: BTreeMap<PodIx, Lookups> = BTreeMap::new();
-    for (at_ns, sample) in scene
-        .rare
-        .iter()
-        .flat_map(|records| records.dns.iter().map(|sample| (records.at_ns, sample)))
-    {
-        let client = scene.end(&sample.client);
-        for &pod in scene
-            .end(&sample.server)
-            .pods()
-            .iter()
-            .filter(|pod| !client.pods().contains(pod))
-        {
-            let sum = servers.entry(pod).or_default();
-            if sample.failures + sample.unanswered + sample.nxdomain > 0 && sum.last_failing_ns != at_ns {
-                sum.failing_ticks += 1;
-                sum.last_failing_ns = at_ns;
-            }
-            sum.queries += sample.queries;
-            sum.responses += sample.responses;
-            sum.failures += sample.failures;
-            sum.unanswered += sample.unanswered;
-            sum.nxdomain += sample.nxdomain;
-            sum.latency.merge(&sample.latency);
-        }
-    }
+    let servers = servers(scene);
     let mut wrong: BTreeMap<Mechanism, Vec<PodIx>> = BTreeMap::new();
-    for (pod, sum) in &servers {
-        let share = |count: u32, of: u32| {
-            sum.failing_ticks >= FAILING_TICKS_MIN
-                && of >= QUERIES_MIN
-                && f64::from(count) >= FAILED_SHARE_MIN * f64::from(of)
-        };
-        let mechanism = if share(sum.unanswered + sum.failures, sum.responses + sum.unanswered) {
-            Mechanism::DnsFailure
-        } else if share(sum.nxdomain, sum.responses) {
-            Mechanism::DnsWrongAnswer
-        } else if sum.responses >= QUERIES_MIN && sum.latency.quantile_us(0.5).is_some_and(|us| us / 1e3 >= LATE_MS) {
-            Mechanism::DnsDelay
-        } else {
-            continue;
-        };
-        wrong.entry(mechanism).or_default().push(*pod);
+    for (&pod, server) in &servers {
+        if let Some(mechanism) = server.mechanism(scene.now_ns) {
+            wrong.entry(mechanism).or_default().push(pod);
+        }
     }
     let mut findings = Vec::new();
     for (mechanism, pods) in wrong {
         for (service, pods) in by_service(scene, pods) {
-            let queries: u32 = pods.iter().map(|pod| servers[pod].queries).sum();
+            let queries: u32 = pods.iter().map(|pod| servers[pod].all.queries).sum();
+            let clients = pods.iter().map(|pod| servers[pod].clients.len()).max().unwrap_or(0);
+            let begun = pods.iter().map(|pod| servers[pod].all.first_failing_ns);
             findings.push(Finding {
                 mechanism,
                 place: Place::Service(service),
                 strength: 0.75,
                 certainty: Certainty::Measured,
-                since_ns: scene.rare.first().map_or(scene.now_ns, |records| records.at_ns),
+                since_ns: begun.filter(|&at_ns| at_ns > 0).min().unwrap_or(scene.now_ns),
                 evidence: vec![format!(
-                    "{queries} look-ups at {}: most are not answered as they should be",
+                    "{queries} look-ups at {} by {clients} clients: most are not answered as they should be",
                     names(scene, &pods)
                 )],
                 pods,
@@ -94,4 +145,26 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The look-ups of the last seconds by the pod that should answer them.
+fn servers(scene: &Scene<'_>) -> BTreeMap<PodIx, Server> {
+    let mut servers: BTreeMap<PodIx, Server> = BTreeMap::new();
+    for records in &scene.rare {
+        for sample in &records.dns {
+            let client = scene.end(&sample.client);
+            for &pod in scene
+                .end(&sample.server)
+                .pods()
+                .iter()
+                .filter(|pod| !client.pods().contains(pod))
+            {
+                let server = servers.entry(pod).or_default();
+                server.all.add(records.at_ns, sample);
+                let client = server.clients.entry(client.pods().first().copied()).or_default();
+                client.add(records.at_ns, sample);
+            }
+        }
+    }
+    servers
 }

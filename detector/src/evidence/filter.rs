@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_probes::frame::MonotonicNanos;
 
-use super::drops::{DropClass, DropFlow, drop_flows, edges_of};
+use super::drops::{DropClass, DropFlow, edges_of};
 use super::{Certainty, Finding, by_service, names, reach, strength_of};
 use crate::commonality::{Observation, Place, explain};
 use crate::diagnosis::Mechanism;
@@ -76,7 +76,7 @@ impl Blame {
 fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
     let mut at_pods: BTreeMap<PodIx, Blame> = BTreeMap::new();
     let mut elsewhere: BTreeMap<PodIx, Blame> = BTreeMap::new();
-    for flow in drop_flows(scene).iter().filter(|flow| takes_all(scene, flow)) {
+    for flow in scene.drops.iter().filter(|flow| takes_all(scene, flow)) {
         let ends = format!(
             "{} → {}",
             end_words(scene, &flow.client),

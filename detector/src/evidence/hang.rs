@@ -1,8 +1,10 @@
-//! process.hang: the kernel takes requests and acknowledges them, and the process does not even read them.
+//! process.hang: the kernel takes requests and acknowledges them, and the process does not even read them; or it reads
+//! them, calls nobody, and never answers.
 
 use super::{Certainty, Finding, by_service, names};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
+use crate::residual::failing;
 use crate::scene::{PodIx, Scene};
 
 /// Age of unread data (or of an unaccepted or unanswered request), nanoseconds, beyond which a process is stuck: a busy
@@ -14,6 +16,13 @@ const IDLE_CPU_SHARE: f64 = 0.2;
 const IDLE_CORES: f64 = 0.01;
 /// Seconds of the latest ticks in which nothing was answered.
 const SILENT_SECONDS: f64 = 0.7;
+
+/// Seconds of the latest ticks in which requests were read and none was answered.
+const MUTE_SECONDS: f64 = 1.4;
+/// Requests read in that time without which nothing is said.
+const MUTE_REQUESTS_MIN: u32 = 5;
+/// Share of throttled periods from which silence is want of CPU.
+const THROTTLED_MIN: f64 = 0.25;
 
 /// Data or connections wait at `pod` and nothing takes them.
 #[must_use]
@@ -42,6 +51,68 @@ pub fn stuck(scene: &Scene<'_>, pod: PodIx) -> bool {
 /// See the module.
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
+    let mut findings = unread(scene);
+    findings.extend(unanswered(scene));
+    findings
+}
+
+/// Processes that read requests and answer none, though nothing that they call keeps them waiting.
+fn unanswered(scene: &Scene<'_>) -> Vec<Finding> {
+    let mute: Vec<PodIx> = (0..scene.pods.len()).filter(|&pod| is_mute(scene, pod)).collect();
+    by_service(scene, mute)
+        .into_iter()
+        .map(|(service, pods)| Finding {
+            mechanism: Mechanism::ProcessHang,
+            place: Place::Service(service),
+            strength: 0.75,
+            certainty: Certainty::Inferred,
+            since_ns: scene.now_ns.saturating_sub((MUTE_SECONDS * 1e9) as u64),
+            evidence: vec![
+                format!(
+                    "{} reads requests and has answered none for {MUTE_SECONDS} s",
+                    names(scene, &pods)
+                ),
+                "it waits for nobody that it calls, and is not short of CPU".to_owned(),
+            ],
+            pods,
+        })
+        .collect()
+}
+
+fn is_mute(scene: &Scene<'_>, pod: PodIx) -> bool {
+    let view = &scene.pods[pod];
+    let waits = view.outbound.iter().map(|&edge| &scene.edges[edge]).any(|edge| {
+        let flow = edge.now.value.best();
+        failing(edge) || flow.is_some_and(|flow| flow.outstanding > 0 || flow.opening_age_ns > 0)
+    });
+    let throttled = view
+        .usage
+        .as_ref()
+        .is_some_and(|usage| usage.now.value.throttled_ratio() >= THROTTLED_MIN);
+    if waits || throttled {
+        return false;
+    }
+    let (mut requests, mut expected) = (0, 0.0);
+    for &edge in &view.inbound {
+        let edge = &scene.edges[edge];
+        expected += edge.norm.response_rate * MUTE_SECONDS;
+        let mut seconds = 0.0;
+        for tick in edge.recent().rev().take_while(|tick| {
+            seconds += tick.seconds;
+            seconds <= MUTE_SECONDS + 0.01
+        }) {
+            let Some(server) = &tick.value.server else { continue };
+            if server.responses > 0 || server.unread_connections > 0 {
+                return false;
+            }
+            requests += server.requests;
+        }
+    }
+    requests >= MUTE_REQUESTS_MIN && expected >= f64::from(MUTE_REQUESTS_MIN)
+}
+
+/// Processes that do not read what has arrived.
+fn unread(scene: &Scene<'_>) -> Vec<Finding> {
     let hung: Vec<PodIx> = (0..scene.pods.len())
         .filter(|&pod| stuck(scene, pod) && idle(scene, pod))
         .collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gauntlet_probes::frame::MonotonicNanos;
 
-use super::drops::{DropClass, DropFlow, drop_flows, edges_of};
+use super::drops::{DropClass, DropFlow, edges_of};
 use super::filter::blocked;
 use super::{Certainty, Finding, by_service, delay, names};
 use crate::anomaly::rate::surprise_above;
@@ -135,7 +135,9 @@ fn finding(scene: &Scene<'_>, best: &Explanation, losses: &BTreeMap<EdgeIx, Loss
     }
     let dropped = sum.dropped_link + sum.dropped_queue + sum.dropped_filter;
     let count = sum.seen();
-    if count < PLACE_COUNT_MIN || spread_ticks(scene, &mine) < SPREAD_TICKS_MIN {
+    if f64::from(count) < f64::from(PLACE_COUNT_MIN) * scene.threshold_factor()
+        || spread_ticks(scene, &mine) < SPREAD_TICKS_MIN
+    {
         return None;
     }
     let share = |part: u32, of: u32| part > 0 && f64::from(part) >= QUEUE_SHARE_MIN * f64::from(of);
@@ -194,7 +196,8 @@ fn ceased(edge: &EdgeView<'_>, loss: Losses) -> bool {
 /// Where drops of a share are recorded at pods themselves, these are the pods.
 fn by_records(scene: &Scene<'_>, losses: &BTreeMap<EdgeIx, Losses>) -> Option<Explanation> {
     let mut at: BTreeMap<PodIx, u32> = BTreeMap::new();
-    for flow in drop_flows(scene)
+    for flow in scene
+        .drops
         .iter()
         .filter(|flow| matches!(flow.class, DropClass::Link | DropClass::Queue | DropClass::Filter))
     {
@@ -245,9 +248,9 @@ fn first_trouble(scene: &Scene<'_>, edges: &[EdgeIx]) -> MonotonicNanos {
 
 fn drops_by_edge(scene: &Scene<'_>) -> BTreeMap<EdgeIx, Losses> {
     let mut losses: BTreeMap<EdgeIx, Losses> = BTreeMap::new();
-    for flow in drop_flows(scene) {
+    for flow in &scene.drops {
         let DropFlow { class, count, .. } = flow;
-        for edge in edges_of(scene, &flow) {
+        for edge in edges_of(scene, flow) {
             let loss = losses.entry(edge).or_default();
             match class {
                 DropClass::Filter => loss.dropped_filter += count,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gauntlet_probes::entity::Peer;
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEventKind};
 
-use super::drops::{DropClass, drop_flows};
+use super::drops::DropClass;
 use super::filter::blocked;
 use super::{Certainty, Finding, by_service, hang, names, strength_of};
 use crate::commonality::Place;
@@ -303,7 +303,7 @@ fn downs(scene: &Scene<'_>) -> Vec<Finding> {
         let known = lost.entry(pod).or_insert((0, since_ns));
         *known = (known.0 + count, known.1.min(since_ns));
     };
-    for flow in drop_flows(scene).iter().filter(|flow| flow.class == DropClass::Route) {
+    for flow in scene.drops.iter().filter(|flow| flow.class == DropClass::Route) {
         for &pod in flow.server.pods() {
             note(pod, flow.count, flow.first_ns);
         }

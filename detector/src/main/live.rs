@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use gauntlet_detector::diagnosis::ProgramCost;
+use gauntlet_detector::pipeline::Config;
 use gauntlet_probes::capability::HookState;
 use gauntlet_probes::entity::InventoryLine;
 use gauntlet_probes::recording::{RecordingHeader, RecordingWriter};
 use gauntlet_probes::{Options, Probes};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::Voices;
-use crate::speaker::{SPEAKER, Speaker};
+use crate::speaker::{SPEAKER, Speaker, Voices};
 
 /// The probes cannot attach on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyh
         }
         None => None,
     };
-    let mut speaker = Speaker::new(voices);
+    let mut speaker = Speaker::new(voices, Config::default());
     let lines = inventory_lines();
     let mut ready = false;
     let mut next = Instant::now() + tick;

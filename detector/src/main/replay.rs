@@ -5,24 +5,21 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::Context as _;
+use gauntlet_detector::pipeline::Config;
 use gauntlet_probes::recording::{Record, RecordingError, RecordingReader};
 
-use crate::Voices;
-use crate::speaker::Speaker;
+use crate::speaker::{Speaker, Voices};
 
-/// Stands for standard input.
-const STDIN: &str = "-";
-
-/// Reads all of `recording`. One that ends within a record is judged as far as it goes.
-pub(crate) fn run(recording: &Path, voices: Voices) -> anyhow::Result<()> {
+/// Reads all of `recording` (`-`: standard input). One that ends within a record is judged as far as it goes.
+pub(crate) fn run(recording: &Path, voices: Voices, config: Config) -> anyhow::Result<()> {
     let name = || format!("failed to read {}", recording.display());
-    let input: Box<dyn Read> = if recording == Path::new(STDIN) {
+    let input: Box<dyn Read> = if recording == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
         Box::new(File::open(recording).with_context(name)?)
     };
     let reader = RecordingReader::new(input).with_context(name)?;
-    let mut speaker = Speaker::new(voices);
+    let mut speaker = Speaker::new(voices, config);
     let mut said_ready = false;
     for record in reader {
         match record {

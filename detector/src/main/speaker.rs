@@ -11,10 +11,25 @@ use gauntlet_probes::frame::Frame;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-use crate::Voices;
-
 /// Name and version, as said in the first line.
 pub(crate) const SPEAKER: &str = concat!("gauntlet-detector ", env!("CARGO_PKG_VERSION"));
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voices {
+    Ours,
+    OursAndRivals,
+}
+
+impl Voices {
+    pub(crate) fn of(without_rivals: bool) -> Self {
+        if without_rivals {
+            Self::Ours
+        } else {
+            Self::OursAndRivals
+        }
+    }
+}
 
 /// See the module.
 pub(crate) struct Speaker {
@@ -27,9 +42,9 @@ pub(crate) struct Speaker {
 }
 
 impl Speaker {
-    pub(crate) fn new(voices: Voices) -> Self {
+    pub(crate) fn new(voices: Voices, config: Config) -> Self {
         Self {
-            pipeline: Pipeline::new(Config::default()),
+            pipeline: Pipeline::new(config),
             voices,
             summary: Summary::default(),
             last_seq: None,
