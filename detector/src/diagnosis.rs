@@ -2,11 +2,13 @@
 //!
 //! Any detector may print these lines; nothing here is particular to ours.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use gauntlet_probes::entity::{NodeName, PodName, ServiceName};
 use gauntlet_probes::frame::MonotonicNanos;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Version of the lines below.
@@ -165,8 +167,21 @@ impl<'de> Deserialize<'de> for Mechanism {
     }
 }
 
+impl JsonSchema for Mechanism {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Mechanism")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How a thing is wrong, from a closed list.",
+            "enum": Self::ALL.map(Self::name),
+        })
+    }
+}
+
 /// What is blamed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Entity {
     /// A service; [`Candidate::pods`] says which of its pods.
@@ -205,7 +220,7 @@ impl fmt::Display for Entity {
 }
 
 /// A suspect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// What is blamed.
@@ -231,7 +246,7 @@ pub struct Candidate {
 }
 
 /// What a detector holds true from a moment on, until its next statement. No candidate means: nothing is wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
     /// When it was stated.
@@ -243,7 +258,7 @@ pub struct Diagnosis {
 }
 
 /// One line of a detector's standard output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum DetectorLine {
     /// First line: what speaks, and that it is ready. Nothing is injected before.
@@ -255,16 +270,24 @@ pub enum DetectorLine {
         /// What it works without, in plain words, one degraded ability each.
         #[serde(default)]
         degraded: Vec<String>,
+        /// It has no probes of its own and asks for frames on its standard input.
+        #[serde(default)]
+        frames: bool,
     },
     /// A statement.
     Diagnosis(Diagnosis),
+    /// All that came before the `sync` of this number has been judged, and what there was to say has been said.
+    Synced {
+        /// The number.
+        id: u64,
+    },
     /// Last line: what the detector cost and lost.
     Summary(Summary),
 }
 
-/// What a detector cost and lost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What a detector cost and lost. Whatever it does not account for is 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Summary {
     /// Frames judged.
     pub frames: u64,
@@ -285,7 +308,7 @@ pub struct Summary {
 }
 
 /// What a kernel program cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProgramCost {
     /// Its name.

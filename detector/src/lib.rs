@@ -3,7 +3,7 @@
 //! Modules in the order of the data: a frame's numbers ([`signal`]), what is now and what is usual ([`window`],
 //! [`memory`]), who calls whom ([`topology`]), one moment ready to be judged ([`scene`]), what is unusual ([`anomaly`]),
 //! what callees explain ([`residual`]), rules ([`evidence`]), what the affected have in common ([`commonality`]), what
-//! explains what ([`mechanism`]), beliefs over time ([`rank`]) and what is said ([`pipeline`], [`diagnosis`]). The naive
+//! explains what ([`mechanism`]), beliefs over time ([`rank`]) and what is said ([`pipeline`], [`diagnosis`]); what others may be fed ([`feed`]). The naive
 //! rivals ([`baseline`]) judge the same scenes.
 
 pub mod inventory;
@@ -19,5 +19,6 @@ pub mod commonality;
 pub mod rank;
 pub mod mechanism;
 pub mod diagnosis;
+pub mod feed;
 pub mod pipeline;
 pub mod baseline;

@@ -48,6 +48,7 @@ impl Speaker {
             version: PROTOCOL_VERSION,
             detector: SPEAKER.to_owned(),
             degraded,
+            frames: false,
         })
     }
 

@@ -15,7 +15,7 @@ use crate::report::{html, junit, summary, view};
 use crate::run::directory::{create, write_whole};
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
-use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
+use crate::run::{Programs, RunError, RunOrder, execute};
 use crate::scenario::model::Scenario;
 use crate::score::verdict::Verdict;
 
@@ -46,7 +46,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         }
     };
     let TargetKind::Local = args.target;
-    let programs = programs(args)?;
+    let asked = match crate::detectors::spec::resolve(&args.detector) {
+        Ok(asked) => asked,
+        Err(errors) => {
+            eprintln!("{}", rendered(&errors));
+            return Ok(Exit::InvalidScenario);
+        }
+    };
+    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+    let programs = Programs::beside(gauntlet, asked);
     if !nix::unistd::geteuid().is_root() {
         eprintln!("gauntlet: the local target needs root (namespaces, cgroups, eBPF); run it with sudo");
         return Ok(Exit::CannotHere);
@@ -91,20 +99,6 @@ fn load_app(app: &str, scenario: &str) -> Result<App, crate::app::AppError> {
         }
         _ => crate::app::load(app),
     }
-}
-
-fn programs(args: &RunArgs) -> anyhow::Result<Programs> {
-    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-    let beside = |name: &str| gauntlet.with_file_name(name);
-    let detector = match &args.detector {
-        Some(program) => DetectorProgram::Foreign(program.clone()),
-        None => DetectorProgram::Own(beside("gauntlet-detector")),
-    };
-    Ok(Programs {
-        app: beside("gauntlet-app"),
-        detector,
-        gauntlet,
-    })
 }
 
 fn run_all(cases: &[Case], programs: &Programs, args: &RunArgs, first_seed: u64) -> anyhow::Result<Vec<Ended>> {

@@ -1,6 +1,6 @@
 //! From what was recorded to a result: validity, scores, verdicts. A function of its input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gauntlet_detector::diagnosis::Diagnosis;
 
@@ -13,7 +13,7 @@ use crate::detectors::{DetectorEnd, Received};
 use crate::plan::{GroundTruth, Plan};
 use crate::scenario::model::Arm;
 use crate::score::matching::is_right;
-use crate::score::verdict::judge;
+use crate::score::verdict::{Finding, Judgement, Verdict, judge};
 use crate::score::{RunRecord, score};
 
 /// Largest share of evidence that may be lost in a run that counts: above it, silence of a probe proves nothing.
@@ -36,8 +36,10 @@ pub struct Measured<'a> {
     pub faults: Vec<FaultRecord>,
     /// What detectors said.
     pub statements: Vec<Received>,
-    /// How the detector ended.
+    /// How our own detector ended, which recorded the evidence: what was lost is its account.
     pub detector_end: DetectorEnd,
+    /// How each detector ended, by its name.
+    pub ends: BTreeMap<String, DetectorEnd>,
     /// What the detector worked without.
     pub degraded: Vec<String>,
     /// Users' experience.
@@ -89,6 +91,7 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         .statements
         .iter()
         .map(|one| one.diagnosis.detector.as_str())
+        .chain(measured.ends.keys().map(String::as_str))
         .filter(|name| *name != own)
         .collect();
     RunResult {
@@ -104,7 +107,8 @@ pub fn judge_run(measured: Measured<'_>) -> RunResult {
         moments,
         faults: measured.faults.clone(),
         residue: measured.residue.clone(),
-        detector_end: measured.detector_end.clone(),
+        detector_end: measured.ends.get(own).unwrap_or(&measured.detector_end).clone(),
+        ends: measured.ends.clone(),
         degraded: measured.degraded.clone(),
         seconds: measured.seconds.clone(),
     }
@@ -148,12 +152,31 @@ fn detector_result(
         observation_end_ns: moments.end_ns,
     };
     let score = score(&record);
-    let judgement = judge(&score, validity, &measured.plan.scenario.limits);
+    let failure = measured.ends.get(detector).and_then(|end| end.failure.as_deref());
+    let judgement = with_failure(
+        judge(&score, validity, &measured.plan.scenario.limits),
+        validity,
+        failure,
+    );
     DetectorResult {
         score,
         judgement,
         answer,
         held,
+    }
+}
+
+/// A detector that failed in a run that counts has missed, even where silence would have been right.
+fn with_failure(judgement: Judgement, validity: &validity::Validity, failure: Option<&str>) -> Judgement {
+    match failure {
+        Some(failure) if validity.class == validity::Class::Valid => {
+            let finding = Finding {
+                verdict: Verdict::Fail,
+                reason: format!("the detector failed: {failure}"),
+            };
+            Judgement::of(std::iter::once(finding).chain(judgement.findings).collect())
+        }
+        Some(_) | None => judgement,
     }
 }
 
@@ -213,5 +236,30 @@ fn loss_fact(end: &DetectorEnd) -> LossFact {
         lost,
         seen: frames,
         ratio_max: LOSS_RATIO_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::validity::{Class, Validity};
+
+    #[test]
+    fn a_failure_is_a_miss_where_the_run_counts_and_nothing_where_it_does_not() {
+        let silence_is_right = Finding {
+            verdict: Verdict::Pass,
+            reason: "0 false alarms, limit 0".to_owned(),
+        };
+        let judged = |class, failure| {
+            let validity = Validity {
+                class,
+                findings: Vec::new(),
+            };
+            let judgement = with_failure(Judgement::of(vec![silence_is_right.clone()]), &validity, failure);
+            (judgement.verdict, judgement.findings.len())
+        };
+        assert_eq!(judged(Class::Valid, None), (Verdict::Pass, 1));
+        assert_eq!(judged(Class::Valid, Some("it crashed")), (Verdict::Fail, 2));
+        assert_eq!(judged(Class::Unstable, Some("it crashed")), (Verdict::Pass, 1));
     }
 }

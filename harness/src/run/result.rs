@@ -1,5 +1,7 @@
 //! The result of a run: `result.json`, from which everything that is shown is made.
 
+use std::collections::BTreeMap;
+
 use gauntlet_detector::diagnosis::Diagnosis;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +108,7 @@ pub struct RunResult {
     pub validity: Validity,
     /// The detector under test.
     pub detector: DetectorResult,
-    /// The naive rivals, on the same frames.
+    /// Everyone else who was there: our own detector if another is under test, its naive rivals, further detectors.
     pub rivals: Vec<DetectorResult>,
     /// The truth, with its pods.
     pub truth: GroundTruth,
@@ -116,9 +118,12 @@ pub struct RunResult {
     pub faults: Vec<FaultRecord>,
     /// What was left behind.
     pub residue: Vec<String>,
-    /// How the detector ended, what it cost and lost.
+    /// How the detector under test ended, what it cost and lost.
     pub detector_end: DetectorEnd,
-    /// What the detector worked without.
+    /// The same of each detector, by its name. The naive rivals live in our own's process.
+    #[serde(default)]
+    pub ends: BTreeMap<String, DetectorEnd>,
+    /// What our own detector worked without.
     pub degraded: Vec<String>,
     /// Users' experience.
     pub seconds: Vec<SliSecond>,
@@ -129,5 +134,11 @@ impl RunResult {
     #[must_use]
     pub fn onset_ns(&self) -> Option<MonotonicNanos> {
         self.faults.iter().filter_map(|fault| fault.onset_ns).min()
+    }
+
+    /// How this detector failed; `None` if it did not.
+    #[must_use]
+    pub fn failure_of(&self, detector: &str) -> Option<&str> {
+        self.ends.get(detector)?.failure.as_deref()
     }
 }
