@@ -1,6 +1,6 @@
 //! A real Alertmanager, fed with alerts over its own API, notifies our receiver: what a team's alerting says is scored.
 //!
-//! Needs Debian's `prometheus-alertmanager` (`ci/setup --tests` fetches it); skips with the reason without, except in CI.
+//! Needs Debian's `prometheus-alertmanager` (`ci/setup --tests` installs it); skips with the reason without, except in CI.
 
 use std::fs;
 use std::net::TcpListener;
@@ -52,17 +52,14 @@ impl Drop for Alertmanager {
 }
 
 fn program() -> Option<PathBuf> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/prometheus-alertmanager");
-    let places = [PathBuf::from("/usr/bin/prometheus-alertmanager"), tools];
-    let found = places.into_iter().find(|path| path.is_file());
-    if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "prometheus-alertmanager is missing: ci/setup --tests fetches it"
-        );
-        eprintln!("skipped: prometheus-alertmanager is not here (ci/setup --tests fetches it)");
+    let program = PathBuf::from("/usr/bin/prometheus-alertmanager");
+    if !program.is_file() {
+        let missing = "prometheus-alertmanager is not here (ci/setup --tests installs it)";
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("skipped: {missing}");
+        return None;
     }
-    found
+    Some(program)
 }
 
 fn start(program: &Path, webhook: &str) -> Alertmanager {

@@ -237,8 +237,7 @@ async fn frames_reach_those_who_asked_and_a_slow_reader_misses_some() {
     let told = |name: &str| files.path().join(name);
     // Ours writes 4,000 frames of 1 kB, far more than a pipe holds.
     let frame = format!(r#"{{"type":"frame","pad":"{}"}}"#, "x".repeat(1000));
-    let ours_does =
-        format!("i=0; while [ $i -lt 4000 ]; do echo '{frame}'; i=$((i+1)); done >&3; cat > /dev/null");
+    let ours_does = format!("i=0; while [ $i -lt 4000 ]; do echo '{frame}'; i=$((i+1)); done >&3; cat > /dev/null");
     let (_, end) = run_panel(
         &ours_does,
         &[

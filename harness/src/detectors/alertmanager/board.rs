@@ -279,10 +279,13 @@ mod tests {
     #[test]
     fn an_alert_without_a_rule_is_counted_once_and_blames_nothing() {
         let watchdog = || alert("firing", "2026-11-23T00:00:00Z", &[("alertname", "Watchdog")]);
-        check(&[vec![watchdog()], vec![watchdog()]], expect![[r#"
+        check(
+            &[vec![watchdog()], vec![watchdog()]],
+            expect![[r#"
             0 None
             1 None
             unmatched 1
-        "#]]);
+        "#]],
+        );
     }
 }
