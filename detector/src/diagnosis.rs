@@ -2,12 +2,13 @@
 //!
 //! Any detector may print these lines; nothing here is particular to ours.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use gauntlet_probes::entity::{NodeName, PodName, ServiceName};
 use gauntlet_probes::frame::MonotonicNanos;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Version of the lines below.
@@ -167,14 +168,13 @@ impl<'de> Deserialize<'de> for Mechanism {
 }
 
 impl JsonSchema for Mechanism {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Mechanism".into()
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Mechanism")
     }
 
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
             "description": "How a thing is wrong, from a closed list.",
-            "type": "string",
             "enum": Self::ALL.map(Self::name),
         })
     }
@@ -258,7 +258,7 @@ pub struct Diagnosis {
 }
 
 /// One line of a detector's standard output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum DetectorLine {
     /// First line: what speaks, and that it is ready. Nothing is injected before.
@@ -270,16 +270,24 @@ pub enum DetectorLine {
         /// What it works without, in plain words, one degraded ability each.
         #[serde(default)]
         degraded: Vec<String>,
+        /// It has no probes of its own and asks for frames on its standard input.
+        #[serde(default)]
+        frames: bool,
     },
     /// A statement.
     Diagnosis(Diagnosis),
+    /// All that came before the `sync` of this number has been judged, and what there was to say has been said.
+    Synced {
+        /// The number.
+        id: u64,
+    },
     /// Last line: what the detector cost and lost.
     Summary(Summary),
 }
 
-/// What a detector cost and lost.
+/// What a detector cost and lost. Whatever it does not account for is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Summary {
     /// Frames judged.
     pub frames: u64,

@@ -2,6 +2,8 @@
 //!
 //! Wires [`gauntlet_probes`] to [`gauntlet_detector`] and decides nothing itself.
 
+#[path = "main/frames.rs"]
+mod frames;
 #[path = "main/live.rs"]
 mod live;
 #[path = "main/replay.rs"]
@@ -33,6 +35,10 @@ struct Arguments {
     /// Write what the probes see to FILE.
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<PathBuf>,
+    /// Write what the probes see to FILE as NDJSON, for others to judge; a pipe will do. Whoever reads slowly misses
+    /// frames, and delays nothing.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    frames_to: Option<PathBuf>,
     /// Judge the recording FILE (`-`: standard input) instead of this machine; needs no privileges and no inventory.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -46,7 +52,7 @@ fn main() -> ExitCode {
     let voices = Voices::of(arguments.without_rivals);
     let outcome = match &arguments.replay {
         Some(recording) => replay::run(recording, voices, Config::default()),
-        None => live::run(arguments.tick, arguments.record.as_deref(), voices),
+        None => live::run(&arguments, voices),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("gauntlet-detector: {error:#}");

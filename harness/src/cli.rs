@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::corpus::CORPUS;
 use crate::score::verdict::Verdict;
 use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
+use crate::detectors::spec::DetectorSpec;
 
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,9 +176,11 @@ pub struct RunArgs {
     /// How to print the result. Progress goes to standard error in both.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The detector to score: a program that speaks the protocol of README.md. By default ours.
-    #[arg(long, value_name = "PROGRAM")]
-    pub detector: Option<PathBuf>,
+    /// The detector to score, by default ours: `gauntlet`, a program or `exec:COMMAND` of the protocol in
+    /// detector/PROTOCOL.md, or `alertmanager:FILE`; with `NAME=` before it, it is called so. Further ones are asked
+    /// beside it, and ours always is.
+    #[arg(long, value_name = "SPEC")]
+    pub detector: Vec<DetectorSpec>,
     /// Run even if another live run is on. Both will measure each other.
     #[arg(long)]
     pub no_lock: bool,

@@ -15,6 +15,7 @@ pub mod result;
 use std::path::PathBuf;
 
 use crate::app::App;
+use crate::detectors::spec::Asked;
 use crate::plan::Seed;
 use crate::scenario::model::Scenario;
 
@@ -27,17 +28,35 @@ pub struct Programs {
     pub gauntlet: PathBuf,
     /// The application's services.
     pub app: PathBuf,
-    /// The detector, and whether it is ours (then it records frames).
-    pub detector: DetectorProgram,
+    /// Our detector. It always runs: it records the evidence.
+    pub detector: PathBuf,
+    /// Who is asked, the one under test first.
+    pub asked: Vec<Asked>,
 }
 
-/// Which detector is scored.
-#[derive(Clone, Debug)]
-pub enum DetectorProgram {
-    /// Ours; it also records what the probes saw.
-    Own(PathBuf),
-    /// Any other that speaks the protocol.
-    Foreign(PathBuf),
+impl Programs {
+    /// Those that lie beside `gauntlet`, and the detectors that are asked; ours if there is none.
+    #[must_use]
+    pub fn beside(gauntlet: PathBuf, mut asked: Vec<Asked>) -> Self {
+        if asked.is_empty() {
+            asked.push(Asked::ours());
+        }
+        Self {
+            app: gauntlet.with_file_name("gauntlet-app"),
+            detector: gauntlet.with_file_name("gauntlet-detector"),
+            gauntlet,
+            asked,
+        }
+    }
+
+    /// The detector that is scored; the others stand beside it.
+    ///
+    /// # Panics
+    /// Never for programs that [`Programs::beside`] made.
+    #[must_use]
+    pub fn under_test(&self) -> &Asked {
+        self.asked.first().expect("one is always asked")
+    }
 }
 
 /// One run, as asked for.

@@ -8,7 +8,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{MonotonicNanos, monotonic_ns};
-use crate::detectors::{DetectorNews, DetectorProcess, Received};
+use crate::detectors::{DetectorNews, Panel, Received};
 use crate::fault::effect::{Effect, Subject, await_recovered, verify_effect};
 use crate::fault::injection::Injection;
 use crate::fault::injector::Injector;
@@ -34,8 +34,6 @@ pub struct Observed {
     pub faults: Vec<FaultRecord>,
     /// What the detectors said.
     pub statements: Vec<Received>,
-    /// The detector ended before it was asked to.
-    pub detector_ended: bool,
     /// Ctrl-C or SIGTERM came.
     pub interrupted: bool,
 }
@@ -51,8 +49,8 @@ pub struct Timeline<'run, 'sinks> {
     pub injector: &'run Injector,
     /// Restarts of its pods are told.
     pub cluster: &'run LocalCluster,
-    /// Told and listened to all the time.
-    pub detector: &'run mut DetectorProcess,
+    /// Listened to all the time.
+    pub panel: &'run mut Panel,
     /// Users' experience.
     pub seconds: broadcast::Receiver<SecondSample>,
     /// Takes events.
@@ -81,7 +79,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         plan: &'run Plan,
         injector: &'run Injector,
         cluster: &'run LocalCluster,
-        detector: &'run mut DetectorProcess,
+        panel: &'run mut Panel,
         seconds: broadcast::Receiver<SecondSample>,
         recorder: &'run mut Recorder<'sinks>,
         cancel: Cancel,
@@ -93,7 +91,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
             plan,
             injector,
             cluster,
-            detector,
+            panel,
             seconds,
             recorder,
             cancel,
@@ -143,7 +141,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     }
                 }
                 () = sleep_until(deadline) => break,
-                news = self.detector.next(), if !self.observed.detector_ended => self.hear(news),
+                news = self.panel.next() => self.hear(news),
                 second = self.seconds.recv() => match second {
                     Ok(second) => self.second(&second),
                     Err(RecvError::Lagged(_)) => {}
@@ -160,11 +158,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     .event_at(received.received_ns, RunEvent::Diagnosed(received.clone()));
                 self.observed.statements.push(received);
             }
-            DetectorNews::Nonsense(text) => self.recorder.event(RunEvent::DetectorNonsense { text }),
-            DetectorNews::Ended => {
-                self.observed.detector_ended = true;
-                self.recorder.event(RunEvent::DetectorEnded);
+            DetectorNews::Nonsense { detector, text } => {
+                self.recorder.event(RunEvent::DetectorNonsense { detector, text });
             }
+            DetectorNews::Ended { detector } => self.recorder.event(RunEvent::DetectorEnded { detector }),
         }
     }
 

@@ -196,6 +196,27 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_detector_that_cannot_be_meant_is_refused_before_anything_runs() {
+    for (spec, words) in [
+        ("./no/such/program", "there is no program at `./no/such/program`"),
+        ("exec:", "`exec:` names nothing"),
+    ] {
+        let refused = gauntlet(&["run", "none", "--detector", spec]);
+        assert_eq!(refused.code, 2, "{spec}: {}", refused.err);
+        assert!(refused.err.contains(words), "`{words}` is missing:\n{}", refused.err);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("alerts.yaml");
+    let text = "apiVersion: gauntlet/v1\nkind: Alertmanager\nspec:\n  rules: [{entity: {servise: cache}}]\n";
+    std::fs::write(&path, text).expect("written");
+    let path = path.display().to_string();
+    let refused = gauntlet(&["run", "none", "--detector", &format!("alertmanager:{path}")]);
+    assert_eq!(refused.code, 64, "{}", refused.err);
+    assert!(refused.err.contains(&format!("{path}:4:")), "{}", refused.err);
+    assert!(refused.err.contains("did you mean `service`?"), "{}", refused.err);
+}
+
+#[test]
 fn the_list_is_the_catalogue_on_disk_and_within_the_program() {
     let expected = catalogue();
     assert!(

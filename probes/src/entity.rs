@@ -62,7 +62,7 @@ name_type! {
 ///
 /// The stream opens with what exists, then [`InventoryLine::Ready`], then changes as they come. A line for a name that
 /// is already known replaces it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "kebab-case",
@@ -94,7 +94,7 @@ pub enum InventoryLine {
 }
 
 /// A node, as a cluster API knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeInfo {
     /// Its name.
@@ -110,7 +110,7 @@ pub struct NodeInfo {
 }
 
 /// A pod, as a cluster API and container runtime know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodInfo {
     /// Its name.
@@ -131,7 +131,7 @@ pub struct PodInfo {
 }
 
 /// A virtual address that is balanced over pods, as a cluster API knows it (a Kubernetes Service and its endpoints).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceInfo {
     /// Its own name. Several may lead to pods of one workload: `cache`, and `cache-0` for its first replica alone.
@@ -145,7 +145,7 @@ pub struct ServiceInfo {
 }
 
 /// One end of an edge, or the place where something was seen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
     /// A pod of the inventory.

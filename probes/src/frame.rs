@@ -1,7 +1,9 @@
 //! What the probes saw in one tick: the only thing that a detector gets beside the inventory.
 //!
 //! Counts are of this tick alone, gauges are of its end. Nothing here is judged: a frame does not know what is normal.
+//! Recordings hold frames without field names, in the order below; JSON has the names, as `camelCase`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::entity::{NodeName, Peer, PodName};
@@ -13,7 +15,8 @@ pub const FRAME_VERSION: u32 = 1;
 pub type MonotonicNanos = u64;
 
 /// Everything seen between two ticks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Frame {
     /// Number of this frame, from 0; a gap means that frames were lost.
     pub seq: u64,
@@ -40,7 +43,8 @@ pub struct Frame {
 }
 
 /// Traffic of one caller to one callee, by server port. Both ends are seen when both run on this kernel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct EdgeSample {
     /// Who opened the connections.
     pub caller: Peer,
@@ -57,7 +61,8 @@ pub struct EdgeSample {
 }
 
 /// One side's view of an edge.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SideSample {
     /// Connections tried (client) or begun to accept (server).
     pub connects_attempted: u32,
@@ -99,7 +104,8 @@ pub struct SideSample {
 }
 
 /// Segments sent again, by what the kernel said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct RetransmitCount {
     /// During the handshake, or on an open connection.
     pub handshake: bool,
@@ -111,7 +117,7 @@ pub struct RetransmitCount {
 }
 
 /// Application protocol, recognised by its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// HTTP/1.0 and 1.1.
@@ -127,7 +133,8 @@ pub enum Protocol {
 }
 
 /// Requests and answers of one protocol on one side of an edge.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct L7Sample {
     /// The protocol.
     pub protocol: Protocol,
@@ -156,7 +163,7 @@ pub struct L7Sample {
 /// A log-linear histogram of durations: four buckets to the octave of microseconds.
 ///
 /// Sparse: (bucket, count), ascending. The bucket function is [`gauntlet_abi::latency_bucket`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct LatencyHistogram(pub Vec<(u8, u32)>);
 
@@ -235,7 +242,7 @@ fn bucket_middle_us(bucket: u8) -> f64 {
 }
 
 /// Which way a dropped packet was going, seen from the place where it was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Into that place.
@@ -249,7 +256,7 @@ pub enum Direction {
 }
 
 /// Transport protocol of a dropped packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// TCP.
@@ -263,7 +270,8 @@ pub enum Transport {
 }
 
 /// Packets dropped at one place for one reason.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DropSample {
     /// Whose network namespace dropped them; `None` when it belongs to none of the inventory.
     pub at: Option<Peer>,
@@ -292,7 +300,8 @@ pub struct DropSample {
 }
 
 /// TCP resets seen at one place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ResetSample {
     /// Who sent or received them.
     pub at: Peer,
@@ -311,7 +320,8 @@ pub struct ResetSample {
 }
 
 /// Name look-ups of one client at one server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DnsSample {
     /// Who asked.
     pub client: Peer,
@@ -332,7 +342,8 @@ pub struct DnsSample {
 }
 
 /// Resources of one pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct PodSample {
     /// The pod.
     pub pod: PodName,
@@ -341,7 +352,8 @@ pub struct PodSample {
 }
 
 /// Resources of one node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeSample {
     /// The node.
     pub node: NodeName,
@@ -350,7 +362,8 @@ pub struct NodeSample {
 }
 
 /// Resources of one cgroup. `None` where the kernel or the cgroup does not tell.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct UsageSample {
     /// CPU time used, nanoseconds.
     pub cpu_ns: Option<u64>,
@@ -379,7 +392,7 @@ pub struct UsageSample {
 }
 
 /// What happened to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessEventKind {
     /// It executed a program.
@@ -393,7 +406,8 @@ pub enum ProcessEventKind {
 }
 
 /// A process of a pod started or ended. Threads are not told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ProcessEvent {
     /// When.
     pub at_ns: MonotonicNanos,
@@ -408,7 +422,8 @@ pub struct ProcessEvent {
 }
 
 /// What the probes lost. An absence of evidence counts only while these are zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct LossSample {
     /// Connections that found no room in the kernel's table.
     pub connections: u64,

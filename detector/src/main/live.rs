@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use gauntlet_detector::diagnosis::ProgramCost;
@@ -17,6 +17,8 @@ use gauntlet_probes::recording::{RecordingHeader, RecordingWriter};
 use gauntlet_probes::{Options, Probes};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::Arguments;
+use crate::frames::FrameTeller;
 use crate::speaker::{SPEAKER, Speaker, Voices};
 
 /// The probes cannot attach on this machine.
@@ -25,16 +27,12 @@ use crate::speaker::{SPEAKER, Speaker, Voices};
 pub(crate) struct Unavailable(#[source] gauntlet_probes::AttachError);
 
 /// Runs until standard input ends, or SIGTERM or SIGINT comes.
-pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &Arguments, voices: Voices) -> anyhow::Result<()> {
+    let tick = arguments.tick;
     let stop = stop_at_signals()?;
     let mut probes = Probes::attach(&Options::default()).map_err(Unavailable)?;
-    let mut recording = match record {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
-            Some(RecordingWriter::new(file, &RecordingHeader::new(SPEAKER))?)
-        }
-        None => None,
-    };
+    let mut recording = arguments.record.as_deref().map(record).transpose()?;
+    let mut teller = arguments.frames_to.as_deref().map(FrameTeller::start).transpose()?;
     let mut speaker = Speaker::new(voices, Config::default());
     let lines = inventory_lines();
     let mut ready = false;
@@ -65,6 +63,9 @@ pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyh
                 recording.frame(&frame)?;
             }
             speaker.frame(&frame)?;
+            if let Some(teller) = &mut teller {
+                teller.tell(frame);
+            }
         }
         while next < Instant::now() {
             next += tick;
@@ -73,6 +74,9 @@ pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyh
     }
     if let Some(recording) = recording {
         recording.finish()?;
+    }
+    if let Some(teller) = teller {
+        teller.finish();
     }
     let costs = probes.program_costs().into_iter();
     speaker.finish(
@@ -84,6 +88,11 @@ pub(crate) fn run(tick: Duration, record: Option<&Path>, voices: Voices) -> anyh
             })
             .collect(),
     )
+}
+
+fn record(path: &Path) -> anyhow::Result<RecordingWriter<File>> {
+    let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+    Ok(RecordingWriter::new(file, &RecordingHeader::new(SPEAKER))?)
 }
 
 /// What is not seen, in plain words.

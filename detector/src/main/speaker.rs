@@ -63,6 +63,7 @@ impl Speaker {
             version: PROTOCOL_VERSION,
             detector: SPEAKER.to_owned(),
             degraded,
+            frames: false,
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use gauntlet_detector::diagnosis::Summary;
 use gauntlet_harness::app::spec::AppSpec;
+use gauntlet_harness::clock::monotonic_ns;
 use gauntlet_harness::detectors::{DetectorCommand, DetectorProcess};
 use gauntlet_harness::target::local::LocalCluster;
 use gauntlet_harness::target::namespace::{command_in_netns, tokio_runtime_in_netns};
@@ -170,7 +171,7 @@ impl<'cluster> Bench<'cluster> {
         let (cpu, began) = (process_cpu(tgid)?, Instant::now());
         let measures = self.loads(round).await?;
         let cpu_share = (process_cpu(tgid)? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
-        let (_, end) = detector.finish().await;
+        let (_, end) = detector.finish(monotonic_ns()).await;
         let summary = end
             .summary
             .with_context(|| format!("the detector gave no account: {}", end.outcome))?;

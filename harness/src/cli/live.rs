@@ -8,12 +8,14 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 
 use super::Exit;
+use super::scenario::rendered;
+use crate::detectors::spec::DetectorSpec;
 use crate::report::view::RunView;
 use crate::report::files;
 use crate::run::event::EventSink;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
-use crate::run::{DetectorProgram, Programs, RunError, RunOrder, execute};
+use crate::run::{Programs, RunError, RunOrder, execute};
 use crate::timeline::Cancel;
 
 /// Whether other live runs on this machine are kept away.
@@ -95,22 +97,21 @@ impl Session {
     }
 }
 
-/// The programs that runs start: ours lie beside this one; the detector is `foreign`, or ours.
+/// The programs that runs start: ours lie beside this one; of the detectors that are asked the first is under test. Says on
+/// standard error what is wrong with one, and returns how to exit.
 ///
 /// # Errors
 /// When this program's own file cannot be found.
-pub fn programs(foreign: Option<&Path>) -> anyhow::Result<Programs> {
-    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-    let beside = |name: &str| gauntlet.with_file_name(name);
-    let detector = match foreign {
-        Some(program) => DetectorProgram::Foreign(program.to_owned()),
-        None => DetectorProgram::Own(beside("gauntlet-detector")),
+pub fn programs(detectors: &[DetectorSpec]) -> anyhow::Result<Result<Programs, Exit>> {
+    let asked = match crate::detectors::spec::resolve(detectors) {
+        Ok(asked) => asked,
+        Err(errors) => {
+            eprintln!("{}", rendered(&errors));
+            return Ok(Err(Exit::InvalidScenario));
+        }
     };
-    Ok(Programs {
-        app: beside("gauntlet-app"),
-        detector,
-        gauntlet,
-    })
+    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+    Ok(Ok(Programs::beside(gauntlet, asked)))
 }
 
 /// True from the first Ctrl-C or SIGTERM on. A second one ends the process at once; agents and warden clean up.

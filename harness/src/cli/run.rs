@@ -39,7 +39,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         }
     };
     let TargetKind::Local = args.target;
-    let programs = programs(args.detector.as_deref())?;
+    let programs = match programs(&args.detector)? {
+        Ok(programs) => programs,
+        Err(exit) => return Ok(exit),
+    };
     let session = match Session::open(programs, Locking::unless(args.no_lock))? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::scenario::{CATALOGUE, rendered, show};
 use super::{EXIT_CODES, Exit, Format, TargetKind};
+use crate::detectors::spec::DetectorSpec;
 use crate::check::validity::Class;
 use crate::doctor::error_chain;
 use crate::report::suite_summary;
@@ -109,9 +110,9 @@ pub struct SuiteRunArgs {
     /// How to print the result. Progress goes to standard error in both.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The detector to score: a program that speaks the protocol of README.md. By default ours.
-    #[arg(long, value_name = "PROGRAM")]
-    pub detector: Option<PathBuf>,
+    /// The detector to score, by default ours; written as for `gauntlet run`. Further ones are asked beside it.
+    #[arg(long, value_name = "DETECTOR")]
+    pub detector: Vec<DetectorSpec>,
     /// Run even if another live run is on. Both will measure each other.
     #[arg(long)]
     pub no_lock: bool,

@@ -1,5 +1,6 @@
 //! Live progress: a moving line on a terminal, plain lines elsewhere. Says nothing that the events do not say.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub struct Console {
     phase: Phase,
     phase_began_ns: MonotonicNanos,
     planned_ms: u64,
-    last_statement: String,
+    last_statements: BTreeMap<String, String>,
     plain_sli_count: u64,
 }
 
@@ -41,7 +42,7 @@ impl Console {
             phase: Phase::Start,
             phase_began_ns: now_ns,
             planned_ms: 0,
-            last_statement: String::new(),
+            last_statements: BTreeMap::new(),
             plain_sli_count: 0,
         }
     }
@@ -112,18 +113,21 @@ impl EventSink for Console {
                     None => format!("{}: nothing is wrong", diagnosis.detector),
                     Some(first) => format!("{}: {}", diagnosis.detector, candidate_text(first)),
                 };
-                // Rivals are told at the end; the detector under test only when its first answer changes.
+                // Naive rivals are told at the end; the others only when their first answer changes.
                 let head = text
                     .rsplit_once(" (")
                     .map_or(text.as_str(), |(head, _)| head)
                     .to_owned();
-                if !RIVALS.contains(&diagnosis.detector.as_str()) && head != self.last_statement {
+                let who = diagnosis.detector.as_str();
+                if !RIVALS.contains(&who) && self.last_statements.get(who) != Some(&head) {
                     self.line(at_ns, &text);
-                    self.last_statement = head;
+                    self.last_statements.insert(who.to_owned(), head);
                 }
             }
-            RunEvent::DetectorNonsense { text } => self.line(at_ns, &format!("detector: not a protocol line: {text}")),
-            RunEvent::DetectorEnded => self.line(at_ns, "detector: ended by itself"),
+            RunEvent::DetectorNonsense { detector, text } => {
+                self.line(at_ns, &format!("{detector}: not of the protocol: {text}"));
+            }
+            RunEvent::DetectorEnded { detector } => self.line(at_ns, &format!("{detector}: ended by itself")),
             RunEvent::PodRestarted { pod, text } => self.line(at_ns, &format!("pod {pod}: {text}")),
             RunEvent::Warning { text } => self.line(at_ns, &format!("warning: {text}")),
         }

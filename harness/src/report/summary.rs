@@ -149,6 +149,7 @@ pub fn result_json(result: &RunResult) -> Value {
         "exactPods": exact,
         "falseAlarms": result.detector.score.false_alarms.episodes_ns.len(),
         "answer": first,
+        "failure": result.failure_of(&result.detector.score.detector),
         "rivals": rivals,
     })
 }

@@ -10,6 +10,7 @@ use super::console::candidate_text;
 use super::evidence::RunEvidence;
 use super::summary::{rank, reached_s, verdict_name};
 use super::text;
+use crate::detectors::DetectorEnd;
 use crate::plan::TrueCause;
 use crate::run::result::{DetectorResult, RunResult};
 use crate::scenario::model::Place;
@@ -330,7 +331,20 @@ fn facts(evidence: &RunEvidence) -> Vec<(String, String)> {
             .chain(residue)
             .map(|(name, text)| (name.to_owned(), text.clone())),
     );
-    facts.push(("detector ended".to_owned(), result.detector_end.outcome.clone()));
+    facts.extend(
+        result
+            .ends
+            .iter()
+            .map(|(name, end)| (format!("{name} ended"), ending(end))),
+    );
     facts.push(("run directory".to_owned(), evidence.directory.display().to_string()));
     facts
+}
+
+/// How a detector ended, what it cost by the kernel's account, and whatever was wrong with it.
+fn ending(end: &DetectorEnd) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
+    let cpu = end.cpu_ns.map(|cpu_ns| format!("{:.1} s of CPU", cpu_ns as f64 / 1e9));
+    let words = std::iter::once(end.outcome.clone()).chain(cpu).chain(end.remarks());
+    words.collect::<Vec<_>>().join("; ")
 }

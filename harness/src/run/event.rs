@@ -103,13 +103,20 @@ pub enum RunEvent {
     },
     /// The detector said something new.
     Diagnosed(Received),
-    /// The detector said something that is none of the protocol's.
+    /// A detector said something that is none of the protocol's.
     DetectorNonsense {
+        /// Who.
+        #[serde(default)]
+        detector: String,
         /// What, shortened.
         text: String,
     },
-    /// The detector ended by itself.
-    DetectorEnded,
+    /// A detector ended by itself.
+    DetectorEnded {
+        /// Who.
+        #[serde(default)]
+        detector: String,
+    },
     /// A pod's process ended or started, as its supervisor saw it.
     PodRestarted {
         /// The pod.

@@ -217,3 +217,28 @@ fn loss_fact(end: &DetectorEnd) -> LossFact {
         ratio_max: LOSS_RATIO_MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::validity::{Class, Validity};
+
+    #[test]
+    fn a_failure_is_a_miss_where_the_run_counts_and_nothing_where_it_does_not() {
+        let silence_is_right = Finding {
+            verdict: Verdict::Pass,
+            reason: "0 false alarms, limit 0".to_owned(),
+        };
+        let judged = |class, failure| {
+            let validity = Validity {
+                class,
+                findings: Vec::new(),
+            };
+            let judgement = with_failure(Judgement::of(vec![silence_is_right.clone()]), &validity, failure);
+            (judgement.verdict, judgement.findings.len())
+        };
+        assert_eq!(judged(Class::Valid, None), (Verdict::Pass, 1));
+        assert_eq!(judged(Class::Valid, Some("it crashed")), (Verdict::Fail, 2));
+        assert_eq!(judged(Class::Unstable, Some("it crashed")), (Verdict::Pass, 1));
+    }
+}

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gauntlet_detector::pipeline;
 use gauntlet_probes::entity::{InventoryLine, ServiceName};
 use tokio::runtime::Runtime;
 
@@ -16,10 +17,11 @@ use super::event::{EventSink, History, Phase, RunEvent};
 use super::judge::{Said, judge_run};
 use super::recorder::Recorder;
 use super::result::RunResult;
-use super::{DetectorProgram, RunError, RunOrder};
+use super::{Programs, RunError, RunOrder};
 use crate::check::sli::SliSecond;
 use crate::clock::monotonic_ns;
-use crate::detectors::{DetectorCommand, DetectorEnd, DetectorError, DetectorProcess, Received};
+use crate::detectors::Panel;
+use crate::detectors::panel::{PanelEnd, PanelError};
 use crate::doctor::error_chain;
 use crate::fault::injector::{AgentCommand, Injector};
 use crate::fault::journal::Journal;
@@ -37,9 +39,6 @@ use crate::timeline::{Cancel, Observed, Timeline};
 use crate::workload::SecondSample;
 use crate::workload::spec::{Load, LoadSpec, Profile, RateStep};
 use crate::workload::{Workload, WorkloadHandle};
-
-/// Exit code of a detector that cannot work on this machine.
-const CANNOT_HERE: i32 = 69;
 
 /// Runs the order. Everything is recovered and taken down before this returns, whatever it returns.
 ///
@@ -154,10 +153,8 @@ async fn up(order: &RunOrder, recorder: &mut Recorder<'_>, id: String) -> Result
 struct Played {
     observed: Observed,
     seconds: Vec<SecondSample>,
-    detector_end: DetectorEnd,
-    detector_name: String,
+    panel_end: PanelEnd,
     degraded: Vec<String>,
-    late: Vec<Received>,
     residue: Vec<String>,
     harness_errors: Vec<String>,
     environment: Environment,
@@ -166,11 +163,22 @@ struct Played {
 impl Played {
     fn evidence(self, order: &RunOrder, plan: Plan) -> (Evidence, Said) {
         let mut statements = self.observed.statements;
-        statements.extend(self.late);
-        let detector = own_name(order, &self.detector_name, &statements);
+        statements.extend(self.panel_end.statements);
+        let ends = self.panel_end.ends;
+        let recorder_end = ends.get(pipeline::NAME).cloned().unwrap_or_default();
+        let detector = order.programs.under_test().name.as_str();
+        let mut harness_errors = self.harness_errors;
+        // Without our own detector there is no evidence; it is the miss of nobody else.
+        harness_errors.extend(
+            recorder_end
+                .failure
+                .iter()
+                .filter(|_| detector != pipeline::NAME)
+                .map(|failure| format!("the evidence is incomplete: our detector failed: {failure}")),
+        );
         let said = Said {
-            ends: BTreeMap::from([(detector.clone(), self.detector_end.clone())]),
-            detector,
+            ends,
+            detector: detector.to_owned(),
             statements,
         };
         let evidence = Evidence {
@@ -179,11 +187,11 @@ impl Played {
             trial: order.trial,
             moments: self.observed.moments,
             faults: self.observed.faults,
-            recorder_end: self.detector_end,
+            recorder_end,
             degraded: self.degraded,
             seconds: self.seconds.iter().map(sli_second).collect(),
             residue: self.residue,
-            harness_errors: self.harness_errors,
+            harness_errors,
             environment: self.environment,
         };
         (evidence, said)
@@ -206,10 +214,8 @@ async fn with_cluster(
         .service_dial(&order.app.spec.entry)
         .ok_or_else(|| RunError::Target(format!("the app's entry `{}` has no address", order.app.spec.entry)))?;
     let runtime = LoadRuntime::new(cluster.client_netns())?;
-    let mut detector = start_detector(order, cluster).await?;
-    for text in &detector.degraded {
-        recorder.step(format!("detector works without: {text}"));
-    }
+    let mut panel = start_panel(order, cluster).await?;
+    panel.notes.iter().for_each(|note| recorder.step(note));
     runtime.prefill(entry, &load, recorder).await?;
     stop_if(&cancel)?;
     let load_ns = monotonic_ns();
@@ -217,15 +223,15 @@ async fn with_cluster(
     let control = Arc::new(RunControl::new(Arc::clone(cluster), Arc::clone(&handle), load, load_ns));
     let injector = Injector::new(journal(order), agent(order), surroundings(cluster), control);
     let delay_by = format!("{:?}", injector.delay_by());
-    let environment = Environment::here(&detector.name, &detector.degraded, &delay_by);
+    let environment = Environment::here(&panel.versions(), &panel.degraded, &delay_by);
     write_json(&order.directory.join("environment.json"), &environment)?;
     let seconds = handle.subscribe();
-    let timeline = Timeline::new(&plan, &injector, cluster, &mut detector, seconds, recorder, cancel);
+    let timeline = Timeline::new(&plan, &injector, cluster, &mut panel, seconds, recorder, cancel);
     let mut observed = timeline.play().await;
     observed.moments.load_ns = load_ns;
     drop(injector);
-    let (degraded, detector_name) = (detector.degraded.clone(), detector.name.clone());
-    let (late, detector_end) = detector.finish().await;
+    let degraded = panel.degraded.clone();
+    let panel_end = panel.finish(observed.moments.end_ns).await;
     let residue = differences(&before, &residue::snapshot(cluster.pods(), cluster.nodes()));
     let seconds = match Arc::try_unwrap(handle) {
         Ok(handle) => handle.stop().await,
@@ -234,10 +240,8 @@ async fn with_cluster(
     let played = Played {
         observed,
         seconds,
-        detector_end,
-        detector_name,
+        panel_end,
         degraded,
-        late,
         residue,
         harness_errors: Vec::new(),
         environment,
@@ -254,33 +258,16 @@ fn stop_if(cancel: &Cancel) -> Result<(), RunError> {
     }
 }
 
-async fn start_detector(order: &RunOrder, cluster: &LocalCluster) -> Result<DetectorProcess, RunError> {
-    let (program, arguments) = match &order.programs.detector {
-        DetectorProgram::Own(program) => {
-            let recording = order.directory.join(FRAMES).display().to_string();
-            (program.clone(), vec!["--record".to_owned(), recording])
-        }
-        DetectorProgram::Foreign(program) => (program.clone(), Vec::new()),
-    };
-    let command = DetectorCommand {
-        program,
-        arguments,
-        log: order.directory.join("detector.log"),
-    };
+async fn start_panel(order: &RunOrder, cluster: &LocalCluster) -> Result<Panel, RunError> {
     let inventory: Vec<InventoryLine> = cluster.inventory();
-    DetectorProcess::start(&command, &inventory)
-        .await
-        .map_err(|error| match &error {
-            DetectorError::NotReady {
-                exit_code: Some(CANNOT_HERE),
-                log,
-                ..
-            } => {
-                let why = std::fs::read_to_string(log).unwrap_or_default();
-                RunError::CannotHere(format!("the detector cannot work here: {}", why.trim()))
-            }
-            DetectorError::NotReady { .. } | DetectorError::Spawn { .. } => RunError::Target(error_chain(&error)),
-        })
+    let Programs { asked, detector, .. } = &order.programs;
+    let started = Panel::start(asked, detector, &inventory, &order.directory).await;
+    started.map_err(|error| match &error {
+        PanelError::CannotHere(_) | PanelError::Listen { .. } | PanelError::Pipe(_) => {
+            RunError::CannotHere(error_chain(&error))
+        }
+        PanelError::Ours(_) => RunError::Target(error_chain(&error)),
+    })
 }
 
 fn journal(order: &RunOrder) -> Journal {
@@ -372,17 +359,6 @@ fn sli_second(second: &SecondSample) -> SliSecond {
         p50_us: second.latency.p50_us,
         p90_us: second.latency.p90_us,
         p99_us: second.latency.p99_us,
-    }
-}
-
-/// Ours speaks beside its rivals. A foreign detector speaks under one name: that of its statements, or the one it said
-/// when it was ready.
-fn own_name(order: &RunOrder, ready: &str, statements: &[Received]) -> String {
-    match order.programs.detector {
-        DetectorProgram::Own(_) => gauntlet_detector::pipeline::NAME.to_owned(),
-        DetectorProgram::Foreign(_) => statements
-            .first()
-            .map_or_else(|| ready.to_owned(), |one| one.diagnosis.detector.clone()),
     }
 }
 

@@ -109,7 +109,7 @@ pub struct RunResult {
     pub validity: Validity,
     /// The detector under test.
     pub detector: DetectorResult,
-    /// The naive rivals, on the same frames.
+    /// Everyone else who was there: our own detector if another is under test, its naive rivals, further detectors.
     pub rivals: Vec<DetectorResult>,
     /// The truth, with its pods.
     pub truth: GroundTruth,
@@ -124,7 +124,7 @@ pub struct RunResult {
     /// The same of each detector, by its name. The naive rivals live in our own's process.
     #[serde(default)]
     pub ends: BTreeMap<String, DetectorEnd>,
-    /// What the detector worked without.
+    /// What our own detector worked without.
     pub degraded: Vec<String>,
     /// Users' experience.
     pub seconds: Vec<SliSecond>,

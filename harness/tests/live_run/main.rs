@@ -238,9 +238,18 @@ fn a_detector_that_talks_nonsense_and_dies_has_missed() {
             .iter()
             .any(|event| matches!(event, RunEvent::DetectorNonsense { .. }))
     );
-    assert!(events.iter().any(|event| matches!(event, RunEvent::DetectorEnded)));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, RunEvent::DetectorEnded { .. }))
+    );
     assert_eq!(result["detectorEnd"]["endedEarly"], true, "{}", result["detectorEnd"]);
     assert_eq!(result["detectorEnd"]["nonsenseCount"], 2, "{}", result["detectorEnd"]);
+    let failure = result["detectorEnd"]["failure"].as_str().unwrap_or_default();
+    assert!(
+        failure.contains("ended by itself during the run (exit status: 3)"),
+        "{failure}"
+    );
     assert_eq!(
         result["detectorEnd"]["outcome"], "exit status: 3",
         "{}",
@@ -269,9 +278,14 @@ fn judged_foreign(commands: &str) -> Option<(Value, Vec<RunEvent>)> {
     let ready = r#"{"type":"ready","version":1,"detector":"a shell script"}"#;
     fs::write(&detector, format!("#!/bin/sh\necho '{ready}'\n{commands}\n")).expect("written");
     fs::set_permissions(&detector, fs::Permissions::from_mode(0o755)).expect("executable");
-    let scenario = short_scenario(files.path(), &FAULTS[0]);
-    let (scenario, detector) = (scenario.display().to_string(), detector.display().to_string());
-    let mut play = Play::start(&[&scenario, "--seed", "2", "--detector", &detector]);
+    Some(missed(&["--detector", &detector.display().to_string()]))
+}
+
+/// Runs with these detectors, of which the first misses: the run counts, and it fails.
+fn missed(detectors: &[&str]) -> (Value, Vec<RunEvent>) {
+    let files = tempfile::tempdir().expect("a directory");
+    let scenario = short_scenario(files.path(), &FAULTS[0]).display().to_string();
+    let mut play = Play::start(&[&[scenario.as_str(), "--seed", "2"], detectors].concat());
     let status = play.end(RUN_PATIENCE);
     let answer = play.answer();
     let run = &answer["runs"][0];
@@ -282,7 +296,52 @@ fn judged_foreign(commands: &str) -> Option<(Value, Vec<RunEvent>)> {
     );
     assert_eq!(status.code(), Some(100), "{answer}");
     let directory = play.directory().expect("a run directory");
-    Some((read_json(&directory.join("result.json")), play.events()))
+    (read_json(&directory.join("result.json")), play.events())
+}
+
+#[test]
+fn detectors_stand_side_by_side_and_one_that_never_speaks_has_missed() {
+    let Some(_turn) = turn() else { return };
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../detector/examples/threshold.py");
+    let (broken, example) = ("broken=exec:exit 3", format!("example=exec:python3 {example}"));
+    let (result, events) = missed(&["--detector", broken, "--detector", &example]);
+    let failure = result["ends"]["broken"]["failure"].as_str().unwrap_or_default();
+    assert!(failure.contains("it ended (exit status: 3)"), "{}", result["ends"]);
+    let reasons = &result["detector"]["judgement"]["findings"][0]["reason"];
+    assert!(
+        reasons
+            .as_str()
+            .is_some_and(|reason| reason.contains("the detector failed")),
+        "{reasons}"
+    );
+    let rivals: Vec<&str> = result["rivals"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|rival| rival["score"]["detector"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(rivals, ["alert-count", "example", "gauntlet", "max-z"]);
+    assert_eq!(
+        result["rivals"][2]["judgement"]["verdict"], "pass",
+        "ours is not touched"
+    );
+    // It got live frames, kept up with them, and ended as it should.
+    let end = &result["ends"]["example"];
+    assert_eq!(
+        (&end["version"], &end["failure"]),
+        (&json!("threshold 1.0"), &Value::Null),
+        "{end}"
+    );
+    assert_eq!(
+        (&end["outcome"], &end["framesDropped"]),
+        (&json!("exit status: 0"), &json!(0)),
+        "{end}"
+    );
+    let named = events.iter().any(|event| {
+        matches!(event, RunEvent::Diagnosed(one)
+            if one.diagnosis.detector == "example" && one.diagnosis.candidates[..].iter().any(|it| it.entity.to_string() == "cache"))
+    });
+    assert!(named, "it blames the cache, whose clients fail");
 }
 
 /// Every injection of the journal was undone.

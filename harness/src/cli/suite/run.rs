@@ -6,13 +6,14 @@ use super::{SuiteRunArgs, conclude, exit_of};
 use crate::cli::live::{Locking, Session, programs};
 use crate::cli::recover::undo_all;
 use crate::cli::{Exit, TargetKind};
+use crate::detectors::spec::AskedKind;
 use crate::doctor::error_chain;
 use crate::plan::Seed;
 use crate::report::suite_console::SuiteConsole;
 use crate::recording::directory::SEALED;
 use crate::run::directory::{create, create_stamped};
 use crate::run::environment::Environment;
-use crate::run::{DetectorProgram, RunError, RunOrder};
+use crate::run::{RunError, RunOrder};
 use crate::suite::Chosen;
 use crate::suite::case;
 use crate::suite::outcome::{Mode, SuiteResult};
@@ -33,7 +34,11 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let TargetKind::Local = args.target;
-    let session = match Session::open(programs(args.detector.as_deref())?, Locking::unless(args.no_lock))? {
+    let programs = match programs(&args.detector)? {
+        Ok(programs) => programs,
+        Err(exit) => return Ok(exit),
+    };
+    let session = match Session::open(programs, Locking::unless(args.no_lock))? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
@@ -140,10 +145,7 @@ struct LiveRunner<'a> {
 
 impl CaseRunner for LiveRunner<'_> {
     fn detector_name(&self) -> String {
-        match &self.session.programs().detector {
-            DetectorProgram::Own(_) => gauntlet_detector::pipeline::NAME.to_owned(),
-            DetectorProgram::Foreign(program) => program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        }
+        self.session.programs().under_test().name.clone()
     }
 
     fn run(&mut self, chosen: &Chosen, case: &PlannedCase, seed: Seed) -> Result<Ran, RunError> {
@@ -185,11 +187,19 @@ fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, RunError> {
     }
 }
 
-/// SHA-256 of the detector's program: a suite is not gone on with by another.
+/// SHA-256 of the detector under test, its program and how it is started: a suite is not gone on with by another.
 fn detector_digest(session: &Session) -> Result<String, String> {
-    let (DetectorProgram::Own(program) | DetectorProgram::Foreign(program)) = &session.programs().detector;
-    match std::fs::read(program) {
-        Ok(bytes) => Ok(hex_digest(&bytes)),
-        Err(error) => Err(format!("failed to read the detector {}: {error}", program.display())),
+    let programs = session.programs();
+    let asked = programs.under_test();
+    let program = match &asked.kind {
+        AskedKind::Ours => Some(programs.detector.as_path()),
+        AskedKind::Process { program, .. } => Some(program.as_path()).filter(|program| program.is_file()),
+        AskedKind::Alertmanager(_) => None,
+    };
+    let mut digested = format!("{asked:?}").into_bytes();
+    if let Some(program) = program {
+        let read = std::fs::read(program);
+        digested.extend(read.map_err(|error| format!("failed to read the detector {}: {error}", program.display()))?);
     }
+    Ok(hex_digest(&digested))
 }
