@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gauntlet_harness::recording::Recording;
-use gauntlet_harness::recording::directory::{FRAMES, SEALED, Salvage, open, seal_directory};
+use gauntlet_harness::recording::directory::{FRAMES, Salvage, open, seal_directory};
 use gauntlet_harness::run::judge::{Said, judge_run};
 use gauntlet_harness::suite::outcome::{Mode, SuiteResult};
 use serde_json::{Value, json};
