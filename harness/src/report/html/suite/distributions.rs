@@ -15,6 +15,8 @@ const LEFT: f64 = 200.0;
 const RIGHT: f64 = 20.0;
 const STRIP_HEIGHT: f64 = 24.0;
 const CURVES_HEIGHT: f64 = 200.0;
+/// From one name of a curve to the next.
+const NAME_HEIGHT: f64 = 14.0;
 /// Curves that have a stroke of their own.
 const STROKES: usize = 4;
 
@@ -109,7 +111,7 @@ fn mark(svg: &mut String, time: &TimeTo, x: &Scale, y: f64, run: usize) {
 fn curves(view: &TimesView, x: &Scale) -> String {
     let mut svg = String::new();
     let bottom = CURVES_HEIGHT + 8.0;
-    let y = Scale::new((0.0, 1.0), (bottom, 12.0));
+    let y = Scale::new((0.0, 1.0), (bottom, 24.0));
     axis(&mut svg, x, bottom);
     for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
         line(&mut svg, "grid", (LEFT, y.at(share)), (WIDTH - RIGHT, y.at(share)));
@@ -120,25 +122,14 @@ fn curves(view: &TimesView, x: &Scale) -> String {
             &format!("{:.0} %", share * 100.0),
         );
     }
-    label(&mut svg, "strong", (4.0, 16.0), "still waiting");
-    let mut last_label = f64::NEG_INFINITY;
-    let mut ordered: Vec<(usize, &Curve)> = view.curves.iter().enumerate().collect();
-    // From the top down, so that labels of curves that end together can be moved down in turn.
-    ordered.sort_by(|one, other| end_share(other.1).total_cmp(&end_share(one.1)));
-    for (index, curve) in ordered {
+    label(&mut svg, "end strong", (LEFT - 10.0, 12.0), "still waiting");
+    for (index, curve) in view.curves.iter().enumerate() {
         let points = stairs(&curve.steps)
             .into_iter()
             .map(|(at, share)| (x.at(at), y.at(share)));
         polyline(&mut svg, &format!("curve{}", index % STROKES), points);
-        let Some((end, share)) = curve.steps.last() else {
-            continue;
-        };
-        let label_y = (y.at(*share) - 5.0).max(last_label + 14.0);
-        last_label = label_y;
-        let text = format!("{} {:.0} %", curve.detector, share * 100.0);
-        let label_x = x.at(*end).max(LEFT + width_of(&text) + 4.0);
-        label(&mut svg, "end halo", (label_x, label_y), &text);
     }
+    curve_names(&mut svg, &view.curves, x, &y);
     let ends: Vec<String> = view
         .curves
         .iter()
@@ -151,6 +142,31 @@ fn curves(view: &TimesView, x: &Scale) -> String {
         bottom + 24.0,
         &svg,
     )
+}
+
+/// Each curve's name at its end; names of curves that end together stand below each other.
+fn curve_names(svg: &mut String, curves: &[Curve], x: &Scale, y: &Scale) {
+    let mut ordered: Vec<&Curve> = curves.iter().collect();
+    ordered.sort_by(|one, other| end_share(other).total_cmp(&end_share(one)));
+    let mut heights: Vec<f64> = Vec::new();
+    for curve in &ordered {
+        let below_last = heights.last().map_or(f64::NEG_INFINITY, |last| last + NAME_HEIGHT);
+        heights.push((y.at(end_share(curve)) - 5.0).max(below_last));
+    }
+    // What was moved out at the bottom moves the others up.
+    let mut limit = y.at(0.0) - 5.0;
+    for height in heights.iter_mut().rev() {
+        *height = height.min(limit);
+        limit = *height - NAME_HEIGHT;
+    }
+    for (curve, height) in ordered.into_iter().zip(heights) {
+        let Some((end, share)) = curve.steps.last() else {
+            continue;
+        };
+        let text = format!("{} {:.0} %", curve.detector, share * 100.0);
+        let at = x.at(*end).max(LEFT + width_of(&text) + 4.0);
+        label(svg, "end halo", (at, height), &text);
+    }
 }
 
 fn end_share(curve: &Curve) -> f64 {
