@@ -11,7 +11,7 @@ use crate::score::moments::TimeTo;
 use crate::score::summary::{self, Quantile};
 
 const WIDTH: f64 = 1000.0;
-const LEFT: f64 = 200.0;
+const LEFT: f64 = 220.0;
 const RIGHT: f64 = 20.0;
 const STRIP_HEIGHT: f64 = 24.0;
 const CURVES_HEIGHT: f64 = 200.0;
