@@ -64,7 +64,7 @@ pub(super) fn drawing(name: &str, description: &str, width: f64, height: f64, co
          <svg role=\"img\" viewBox=\"0 0 {width:.0} {height:.0}\" style=\"min-width:{1:.0}px;max-width:{2:.0}px\" aria-label=\"{0}. {3}\">\
          {content}</svg></div>",
         markup(name),
-        width * 0.8,
+        width * 0.7,
         width * 1.1,
         markup(description),
     )

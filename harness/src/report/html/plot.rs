@@ -6,6 +6,8 @@ use super::super::text::markup;
 
 /// Mean width of a letter in drawings.
 const LETTER_WIDTH: f64 = 6.4;
+/// The same in bold, on the safe side.
+const BOLD_LETTER_WIDTH: f64 = 8.0;
 
 /// Maps values of a range onto a range of the drawing, in a straight line.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +67,11 @@ pub(super) fn width_of(text: &str) -> f64 {
     reason = "the width of a drawing is positive and small"
 )]
 pub(super) fn fitted(text: &str, room: f64) -> String {
-    if width_of(text) <= room {
+    let letters = (room / BOLD_LETTER_WIDTH).max(1.0) as usize;
+    if text.chars().count() <= letters {
         return text.to_owned();
     }
-    let letters = (room / LETTER_WIDTH).max(1.0) as usize - 1;
-    text.chars().take(letters).chain(['…']).collect()
+    text.chars().take(letters - 1).chain(['…']).collect()
 }
 
 /// A label. `class` may set where `x` lies in it: `end` or `middle`.
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_where_their_room_ends() {
         assert_eq!(fitted("cache", 64.0), "cache");
-        assert_eq!(fitted("a-very-long-name", 64.0), "a-very-lo…");
+        assert_eq!(fitted("a-very-long-name", 64.0), "a-very-…");
         assert_eq!(fitted("name", 1.0), "…");
     }
 

@@ -18,7 +18,7 @@ const LATENCY_HEIGHT: f64 = 130.0;
 const LOAD_HEIGHT: f64 = 84.0;
 const LANE_HEIGHT: f64 = 26.0;
 /// Space between panels.
-const GAP: f64 = 26.0;
+const GAP: f64 = 34.0;
 const FLAG_HEIGHT: f64 = 19.0;
 /// Flags nearer than this stand in different rows.
 const FLAG_WIDTH: f64 = 20.0;

@@ -11,12 +11,42 @@ use crate::score::moments::TimeTo;
 use crate::score::summary::{self, Quantile};
 
 const WIDTH: f64 = 1000.0;
-const LEFT: f64 = 200.0;
+const LEFT: f64 = 220.0;
 const RIGHT: f64 = 20.0;
 const STRIP_HEIGHT: f64 = 24.0;
 const CURVES_HEIGHT: f64 = 200.0;
+/// From one name of a curve to the next.
+const NAME_HEIGHT: f64 = 14.0;
 /// Curves that have a stroke of their own.
 const STROKES: usize = 4;
+
+/// Earliest time of the axis, seconds: a frame is 0.2 s long, so nothing much earlier can be told apart.
+const EARLIEST_S: f64 = 0.05;
+const TICKS_S: [f64; 11] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
+
+/// A logarithmic axis of seconds: half a second and a quarter of a minute are both to be seen.
+struct TimeAxis {
+    scale: Scale,
+    longest_s: f64,
+}
+
+impl TimeAxis {
+    fn new(longest_s: f64) -> Self {
+        Self {
+            scale: Scale::new((EARLIEST_S.log10(), longest_s.log10()), (LEFT, WIDTH - RIGHT)),
+            longest_s,
+        }
+    }
+
+    fn at(&self, seconds: f64) -> f64 {
+        self.scale.at(seconds.max(EARLIEST_S).log10())
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let longest_s = self.longest_s;
+        TICKS_S.into_iter().filter(move |tick| *tick <= longest_s)
+    }
+}
 
 /// Both drawings of one kind of time, with their numbers.
 pub(super) fn times(view: &TimesView) -> String {
@@ -27,7 +57,7 @@ pub(super) fn times(view: &TimesView) -> String {
         .map(|time| seconds_of(end_ns(time)))
         .chain(view.curves.iter().flat_map(|curve| &curve.steps).map(|step| step.0))
         .fold(1.0, f64::max);
-    let x = Scale::new((0.0, longest), (LEFT, WIDTH - RIGHT));
+    let x = TimeAxis::new(longest);
     let mut html = format!("<h3>{} <span class=\"soft\">{}</span></h3>", view.name, view.meaning);
     if view.strips.is_empty() {
         return html + "<p>No run that counts had a fault.</p>";
@@ -46,15 +76,15 @@ fn end_ns(time: &TimeTo) -> u64 {
     }
 }
 
-fn axis(svg: &mut String, x: &Scale, bottom: f64) {
-    for tick in x.ticks(10.0) {
+fn axis(svg: &mut String, x: &TimeAxis, bottom: f64) {
+    for tick in x.ticks() {
         line(svg, "grid", (x.at(tick), 4.0), (x.at(tick), bottom));
-        label(svg, "middle", (x.at(tick), bottom + 16.0), &format!("{tick:.0}"));
+        label(svg, "middle", (x.at(tick), bottom + 16.0), &tick.to_string());
     }
     label(svg, "end", (LEFT - 10.0, bottom + 16.0), "seconds from onset");
 }
 
-fn strips(view: &TimesView, x: &Scale) -> String {
+fn strips(view: &TimesView, x: &TimeAxis) -> String {
     let mut svg = String::new();
     #[expect(clippy::cast_precision_loss, reason = "a handful of scenarios")]
     let bottom = 8.0 + view.strips.len() as f64 * STRIP_HEIGHT;
@@ -87,7 +117,7 @@ fn strips(view: &TimesView, x: &Scale) -> String {
     )
 }
 
-fn mark(svg: &mut String, time: &TimeTo, x: &Scale, y: f64, run: usize) {
+fn mark(svg: &mut String, time: &TimeTo, x: &TimeAxis, y: f64, run: usize) {
     let at = x.at(seconds_of(end_ns(time)));
     // Equal times lie beside each other, not on each other.
     let y = y + [0.0, -4.0, 4.0, -2.0, 2.0][run % 5];
@@ -106,10 +136,10 @@ fn mark(svg: &mut String, time: &TimeTo, x: &Scale, y: f64, run: usize) {
     };
 }
 
-fn curves(view: &TimesView, x: &Scale) -> String {
+fn curves(view: &TimesView, x: &TimeAxis) -> String {
     let mut svg = String::new();
     let bottom = CURVES_HEIGHT + 8.0;
-    let y = Scale::new((0.0, 1.0), (bottom, 12.0));
+    let y = Scale::new((0.0, 1.0), (bottom, 24.0));
     axis(&mut svg, x, bottom);
     for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
         line(&mut svg, "grid", (LEFT, y.at(share)), (WIDTH - RIGHT, y.at(share)));
@@ -120,25 +150,14 @@ fn curves(view: &TimesView, x: &Scale) -> String {
             &format!("{:.0} %", share * 100.0),
         );
     }
-    label(&mut svg, "strong", (4.0, 16.0), "still waiting");
-    let mut last_label = f64::NEG_INFINITY;
-    let mut ordered: Vec<(usize, &Curve)> = view.curves.iter().enumerate().collect();
-    // From the top down, so that labels of curves that end together can be moved down in turn.
-    ordered.sort_by(|one, other| end_share(other.1).total_cmp(&end_share(one.1)));
-    for (index, curve) in ordered {
+    label(&mut svg, "end strong", (LEFT - 10.0, 12.0), "still waiting");
+    for (index, curve) in view.curves.iter().enumerate() {
         let points = stairs(&curve.steps)
             .into_iter()
             .map(|(at, share)| (x.at(at), y.at(share)));
         polyline(&mut svg, &format!("curve{}", index % STROKES), points);
-        let Some((end, share)) = curve.steps.last() else {
-            continue;
-        };
-        let label_y = (y.at(*share) - 5.0).max(last_label + 14.0);
-        last_label = label_y;
-        let text = format!("{} {:.0} %", curve.detector, share * 100.0);
-        let label_x = x.at(*end).max(LEFT + width_of(&text) + 4.0);
-        label(&mut svg, "end halo", (label_x, label_y), &text);
     }
+    curve_names(&mut svg, &view.curves, x, &y);
     let ends: Vec<String> = view
         .curves
         .iter()
@@ -151,6 +170,31 @@ fn curves(view: &TimesView, x: &Scale) -> String {
         bottom + 24.0,
         &svg,
     )
+}
+
+/// Each curve's name at its end; names of curves that end together stand below each other.
+fn curve_names(svg: &mut String, curves: &[Curve], x: &TimeAxis, y: &Scale) {
+    let mut ordered: Vec<&Curve> = curves.iter().collect();
+    ordered.sort_by(|one, other| end_share(other).total_cmp(&end_share(one)));
+    let mut heights: Vec<f64> = Vec::new();
+    for curve in &ordered {
+        let below_last = heights.last().map_or(f64::NEG_INFINITY, |last| last + NAME_HEIGHT);
+        heights.push((y.at(end_share(curve)) - 5.0).max(below_last));
+    }
+    // What was moved out at the bottom moves the others up.
+    let mut limit = y.at(0.0) - 5.0;
+    for height in heights.iter_mut().rev() {
+        *height = height.min(limit);
+        limit = *height - NAME_HEIGHT;
+    }
+    for (curve, height) in ordered.into_iter().zip(heights) {
+        let Some((end, share)) = curve.steps.last() else {
+            continue;
+        };
+        let text = format!("{} {:.0} %", curve.detector, share * 100.0);
+        let at = x.at(*end).max(LEFT + width_of(&text) + 4.0);
+        label(svg, "end halo", (at, height), &text);
+    }
 }
 
 fn end_share(curve: &Curve) -> f64 {
