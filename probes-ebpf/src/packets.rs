@@ -181,7 +181,7 @@ unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
     }
 }
 
-/// Counts `length` new bytes, and notes the round-trip time.
+/// Counts `length` new bytes, and notes the round-trip time when it sends: what is received does not change it.
 ///
 /// # Safety
 /// `conn` points into a map value.
@@ -189,15 +189,14 @@ unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
 unsafe fn count(ctx: &SkBuffContext, conn: *mut Conn, length: u32, egress: bool, now: u64) {
     // SAFETY: as the caller says; the helper returns null or a TCP socket.
     unsafe {
-        (*conn).data_segments += 1;
-        if egress {
-            (*conn).bytes_sent += u64::from(length);
-        } else {
+        if !egress {
             (*conn).bytes_received += u64::from(length);
             if (*conn).unread_since_ns == 0 {
                 (*conn).unread_since_ns = now;
             }
+            return;
         }
+        (*conn).bytes_sent += u64::from(length);
         let sock = (*ctx.skb.skb).__bindgen_anon_2.sk;
         if !sock.is_null() {
             let tcp_sock = bpf_tcp_sock(sock);

@@ -49,9 +49,6 @@ pub(super) enum LengthLine {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Stream {
-    /// The bytes at hand: those kept from the segment before, then the next of this one. Twice the size of a window,
-    /// so that a whole window can be loaded behind the kept bytes; what lies behind the available bytes is stale.
-    window: [u64; 8],
     /// Bytes to pass over before the next token.
     pub(super) skip: u64,
     /// The protocol's: a length under construction.
@@ -73,6 +70,9 @@ pub struct Stream {
     pub(super) kind: u8,
     /// The protocol's.
     pub(super) flags: u8,
+    /// The bytes at hand: those kept from the segment before, then the next of this one. Twice the size of a window,
+    /// so that a whole window can be loaded behind the kept bytes; what lies behind the available bytes is stale.
+    window: [u64; 8],
 }
 
 impl Stream {
