@@ -89,15 +89,15 @@ pub enum Direction {
 
 /// Bytes of one segment's payload.
 pub trait Payload {
-    /// Copies the bytes from `offset` on into all of `into` (1 to 32 bytes); false when they cannot be read.
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool;
+    /// Copies the bytes from `offset` on into all of `into` (1 to `MAX` bytes); false when they cannot be read.
+    fn load<const MAX: u32>(&self, offset: u32, into: &mut [u8]) -> bool;
 
     /// The same for a length known at compile time (a kernel's verifier treats the two differently).
     fn load_array<const N: usize>(&self, offset: u32, into: &mut [u8; N]) -> bool;
 }
 
 impl Payload for [u8] {
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
+    fn load<const MAX: u32>(&self, offset: u32, into: &mut [u8]) -> bool {
         let start = offset as usize;
         match self.get(start..start + into.len()) {
             Some(bytes) => {
@@ -109,7 +109,7 @@ impl Payload for [u8] {
     }
 
     fn load_array<const N: usize>(&self, offset: u32, into: &mut [u8; N]) -> bool {
-        self.load(offset, into)
+        self.load::<{ u32::MAX }>(offset, into)
     }
 }
 
@@ -128,7 +128,9 @@ pub struct L7State {
     head: u32,
     /// What `tail` was when the producer last had to know.
     tail_seen: u32,
-    reserved_to_server: [u32; 2],
+    protocol: u8,
+    flags: u8,
+    reserved: [u8; 6],
     /// Bytes to the server.
     pub to_server: Stream,
 
@@ -150,9 +152,6 @@ pub struct L7State {
     starts_us: [u32; TIMED_REQUESTS],
     kinds: [u8; TRACKED_REQUESTS],
 
-    protocol: u8,
-    flags: u8,
-    reserved: [u8; 2],
     /// Answers that say that the server failed: HTTP 5xx, Redis `-` and `!`, PostgreSQL `E`.
     pub errors: u32,
     /// Answers that say that the request was wrong: HTTP 4xx.
@@ -163,7 +162,7 @@ pub struct L7State {
     pub abandoned: u32,
     /// Answers to requests that we did not see.
     pub unsolicited: u32,
-    reserved_line: [u64; 5],
+    reserved_line: [u32; 11],
     /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
     pub latency: [u32; LATENCY_BUCKETS],
 }
@@ -171,7 +170,7 @@ pub struct L7State {
 const _: () = assert!(size_of::<L7State>() == 896);
 const _: () = assert!(offset_of!(L7State, tail) == 128);
 const _: () = assert!(offset_of!(L7State, starts_us) == 256);
-const _: () = assert!(offset_of!(L7State, protocol) == 448);
+const _: () = assert!(offset_of!(L7State, errors) == 448);
 
 /// Progress within one segment. The fields are public to the kernel program that keeps it on its stack.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +178,9 @@ pub struct Cursor {
     offset: u32,
     end: u32,
     now_us: u32,
+    /// What of the segment is at the start of the window; nothing while `loaded_end` is 0.
+    loaded_at: u32,
+    loaded_end: u32,
 }
 
 impl Cursor {
@@ -190,6 +192,8 @@ impl Cursor {
             offset: 0,
             end: length,
             now_us: (now_ns / 1000) as u32,
+            loaded_at: 0,
+            loaded_end: 0,
         }
     }
 
