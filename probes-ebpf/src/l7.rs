@@ -19,10 +19,10 @@ pub struct SegmentPayload {
 
 impl Payload for SegmentPayload {
     #[inline(always)]
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
+    fn load<const MAX: u32>(&self, offset: u32, into: &mut [u8]) -> bool {
         // The verifier must see for itself that the length is not 0: LLVM knows, and would drop a plain check.
         let length = black_box(into.len() as u32);
-        if length == 0 || length > 32 {
+        if length == 0 || length > MAX {
             return false;
         }
         // SAFETY: `into` is valid for its length, and the helper checks the packet's bounds.

@@ -27,38 +27,101 @@ pub fn packet_out(ctx: SkBuffContext) -> i32 {
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-const IPV6_HEADER: u32 = 40;
+const IPV4_HEADER_MIN: usize = 20;
+const IPV6_HEADER: usize = 40;
 const UDP_HEADER: u32 = 8;
-const TCP_HEADER_MIN: u32 = 20;
+const TCP_HEADER_MIN: usize = 20;
 const TCP_SYN: u8 = 0x02;
 
 #[inline(always)]
 fn packet(ctx: &SkBuffContext, egress: bool) {
-    let Ok(ip) = ctx.load::<[u8; 20]>(0) else { return };
-    let (transport, transport_at) = match ip[0] >> 4 {
-        4 => (ip[9], u32::from(ip[0] & 15) * 4),
-        6 => (ip[6], IPV6_HEADER),
+    let Some(ip) = headers(ctx, 0, IPV4_HEADER_MIN) else {
+        return;
+    };
+    // SAFETY: within what was checked.
+    let first: u8 = unsafe { read(ip, 0) };
+    let (transport, transport_at) = match first >> 4 {
+        // SAFETY: the same.
+        4 => (unsafe { read(ip, 9) }, usize::from(first & 15) * 4),
+        // SAFETY: the same.
+        6 => (unsafe { read(ip, 6) }, IPV6_HEADER),
         _ => return,
     };
+    match transport {
+        IPPROTO_TCP => tcp(ctx, transport_at, egress),
+        IPPROTO_UDP => udp(ctx, transport_at, egress),
+        _ => (),
+    }
+}
+
+/// `size` bytes of a packet's headers at `offset`, to be read in place, without a helper that copies them. `None` if they
+/// are not all in the packet's first piece, where IP and TCP have brought what they read.
+#[inline(always)]
+fn headers(ctx: &SkBuffContext, offset: usize, size: usize) -> Option<*const u8> {
+    // SAFETY: the context of a cgroup_skb program; the two fields bound the packet's first piece.
+    let (data, data_end) = unsafe { ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize) };
+    let start = data + offset;
+    (start + size <= data_end).then_some(start as *const u8)
+}
+
+/// Reads a field of a header.
+///
+/// # Safety
+/// `header` is from [`headers`], and the field ends before its size. The verifier checks both, and the alignment where the
+/// machine needs it.
+#[inline(always)]
+unsafe fn read<T: Copy>(header: *const u8, offset: usize) -> T {
+    // SAFETY: as the caller says.
+    unsafe { header.add(offset).cast::<T>().read_volatile() }
+}
+
+#[inline(always)]
+fn tcp(ctx: &SkBuffContext, at: usize, egress: bool) {
+    let Some(header) = headers(ctx, at, TCP_HEADER_MIN) else {
+        return;
+    };
+    // SAFETY: within what was checked.
+    let (port, sequence, words, flags): (u16, u32, u8, u8) =
+        unsafe { (read(header, 0), read(header, 4), read(header, 12), read(header, 13)) };
+    let payload_at = at as u32 + u32::from(words >> 4) * 4;
+    let length = ctx.len().saturating_sub(payload_at);
+    let is_syn = flags & TCP_SYN != 0;
+    // Most packets without data are mere acknowledgements: nothing to be looked up for them. A SYN may be the first that
+    // tells a caller's port.
+    if length == 0 && !(is_syn && egress) {
+        return;
+    }
+    // SAFETY: the context of a cgroup_skb program.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
+    let Some(conn) = CONNS.get_ptr_mut(cookie) else { return };
+    // SAFETY: `conn` points into a map value.
+    unsafe {
+        if egress && (*conn).local_port == 0 {
+            (*conn).local_port = u16::from_be(port);
+        }
+    }
+    if !is_syn {
+        segment(ctx, conn, (u32::from_be(sequence), payload_at, length), egress);
+    }
+}
+
+#[inline(always)]
+fn udp(ctx: &SkBuffContext, at: usize, egress: bool) {
     // SAFETY: the context of a cgroup_skb program.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
     if cookie == 0 {
         return;
     }
-    if transport == IPPROTO_TCP {
-        let Some(conn) = CONNS.get_ptr_mut(cookie) else { return };
-        segment(ctx, conn, transport_at, egress);
-    } else if transport == IPPROTO_UDP {
-        let Some((source, target)) = addresses(ctx, &ip) else {
-            return;
-        };
-        let ends = if egress { (&source, &target) } else { (&target, &source) };
-        dns::datagram(ctx, cookie, ends, transport_at + UDP_HEADER, egress);
-    }
+    let Some((source, target)) = addresses(ctx) else {
+        return;
+    };
+    let ends = if egress { (&source, &target) } else { (&target, &source) };
+    dns::datagram(ctx, cookie, ends, at as u32 + UDP_HEADER, egress);
 }
 
 #[inline(always)]
-fn addresses(ctx: &SkBuffContext, ip: &[u8; 20]) -> Option<(Address, Address)> {
+fn addresses(ctx: &SkBuffContext) -> Option<(Address, Address)> {
+    let ip = ctx.load::<[u8; IPV4_HEADER_MIN]>(0).ok()?;
     if ip[0] >> 4 == 4 {
         return Some((
             mapped([ip[12], ip[13], ip[14], ip[15]]),
@@ -68,31 +131,14 @@ fn addresses(ctx: &SkBuffContext, ip: &[u8; 20]) -> Option<(Address, Address)> {
     Some((ctx.load(8).ok()?, ctx.load(24).ok()?))
 }
 
+/// Takes in `length` bytes of payload at `payload_at` of the packet, the first of which has that sequence number.
 #[inline(always)]
-fn segment(ctx: &SkBuffContext, conn: *mut Conn, transport_at: u32, egress: bool) {
-    let Ok(tcp) = ctx.load::<[u8; TCP_HEADER_MIN as usize]>(transport_at as usize) else {
-        return;
-    };
-    let payload_at = transport_at + u32::from(tcp[12] >> 4) * 4;
-    let total = ctx.len();
-    // SAFETY: `conn` points into a map value.
-    unsafe {
-        if egress && (*conn).local_port == 0 {
-            (*conn).local_port = u16::from_be_bytes([tcp[0], tcp[1]]);
-        }
-    }
-    if total <= payload_at || tcp[13] & TCP_SYN != 0 {
-        return;
-    }
-    let mut length = total - payload_at;
-    let mut payload_at = payload_at;
-    let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+fn segment(ctx: &SkBuffContext, conn: *mut Conn, (sequence, payload_at, length): (u32, u32, u32), egress: bool) {
     // SAFETY: `conn` points into a map value.
     let Some(news) = (unsafe { follow(conn, sequence, length, egress) }) else {
         return;
     };
-    payload_at += news.skip;
-    length -= news.skip;
+    let (payload_at, length) = (payload_at + news.skip, length - news.skip);
     // SAFETY: `conn` points into a map value, helpers without preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: the same.
@@ -135,7 +181,7 @@ unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
     }
 }
 
-/// Counts `length` new bytes, and notes the round-trip time.
+/// Counts `length` new bytes, and notes the round-trip time when it sends: what is received does not change it.
 ///
 /// # Safety
 /// `conn` points into a map value.
@@ -143,15 +189,14 @@ unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
 unsafe fn count(ctx: &SkBuffContext, conn: *mut Conn, length: u32, egress: bool, now: u64) {
     // SAFETY: as the caller says; the helper returns null or a TCP socket.
     unsafe {
-        (*conn).data_segments += 1;
-        if egress {
-            (*conn).bytes_sent += u64::from(length);
-        } else {
+        if !egress {
             (*conn).bytes_received += u64::from(length);
             if (*conn).unread_since_ns == 0 {
                 (*conn).unread_since_ns = now;
             }
+            return;
         }
+        (*conn).bytes_sent += u64::from(length);
         let sock = (*ctx.skb.skb).__bindgen_anon_2.sk;
         if !sock.is_null() {
             let tcp_sock = bpf_tcp_sock(sock);

@@ -140,7 +140,18 @@ unsafe fn remember_copied(conn: *mut Conn, sock: *const c_void) {
             return;
         }
         (*conn).copied_end = field(tcp, offset!(tcp_copied_seq));
-        (*conn).flags |= CONN_COPIED_KNOWN;
+        set_flag(conn, CONN_COPIED_KNOWN);
+    }
+}
+
+/// Sets a flag, and writes only if it was not set: other CPUs read the flags with each packet.
+#[inline(always)]
+unsafe fn set_flag(conn: *mut Conn, flag: u32) {
+    // SAFETY: `conn` points into a map value.
+    unsafe {
+        if (*conn).flags & flag == 0 {
+            (*conn).flags |= flag;
+        }
     }
 }
 
@@ -272,7 +283,7 @@ pub fn socket_read(ctx: BtfTracePointContext) -> i32 {
                 }
             }
         };
-        (*conn).flags |= CONN_SERVED;
+        set_flag(conn, CONN_SERVED);
         remember_copied(conn, sock);
         if (*conn).unread_since_ns != 0 {
             let unread = (*conn).received_end.wrapping_sub((*conn).copied_end) as i32;

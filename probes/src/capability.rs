@@ -37,14 +37,15 @@ pub enum HookState {
     },
 }
 
-/// What a kernel program has cost since it was attached.
+/// What a kernel program has cost since it was attached, estimated from samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramCost {
     /// Its name.
     pub name: String,
-    /// How often it ran.
+    /// How often it ran, about; 0 where the kernel does not keep statistics.
     pub run_count: u64,
-    /// How long in all, nanoseconds; 0 where the kernel does not keep statistics.
+    /// How long in all, nanoseconds, about; 0 where the kernel does not keep statistics. The mean of a run, `run_ns` by
+    /// `run_count`, is that of the runs that were measured.
     pub run_ns: u64,
 }
 

@@ -323,7 +323,8 @@ fn add(side: &mut Side, last: &Conn, conn: &Conn, now_ns: MonotonicNanos) {
     let sample = &mut side.sample;
     sample.bytes_sent += conn.bytes_sent.saturating_sub(last.bytes_sent);
     sample.bytes_received += conn.bytes_received.saturating_sub(last.bytes_received);
-    if conn.data_segments != last.data_segments && conn.srtt_us > 0 {
+    let moved = conn.bytes_sent != last.bytes_sent || conn.bytes_received != last.bytes_received;
+    if moved && conn.srtt_us > 0 {
         side.srtt_us.push(conn.srtt_us);
     }
     let waits = conn.unread_since_ns > 0 && conn.state == STATE_OPEN;

@@ -76,7 +76,6 @@ fn counts_are_what_grew_and_gauges_what_is() {
         (1, 1, 1, 100)
     );
     open.bytes_sent = 130;
-    open.data_segments = 1;
     open.srtt_us = 50;
     let (edges, _) = tick(&mut connections, &[(7, open)]);
     let side = edges[0].client.as_ref().unwrap();

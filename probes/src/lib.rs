@@ -11,6 +11,8 @@ pub mod capability;
 mod kernel_types;
 mod symbols;
 
+mod run_times;
+
 mod load;
 mod read;
 
@@ -76,7 +78,7 @@ impl Probes {
     /// # Errors
     /// If an essential ability is missing; the error says which, and why.
     pub fn attach(options: &Options) -> Result<Self, AttachError> {
-        let mut loaded = Loaded::attach(options)?;
+        let mut loaded = Loaded::attach(options, monotonic_ns())?;
         let tables = Tables::take(&mut loaded)?;
         let hierarchies = Hierarchies::of_this_machine();
         let own_netns = std::fs::metadata("/proc/self/ns/net")
@@ -132,6 +134,7 @@ impl Probes {
     pub fn tick(&mut self) -> Result<Frame, ReadError> {
         self.tables.read(&mut self.snapshot)?;
         let at_ns = monotonic_ns();
+        self.loaded.sample_run_times(at_ns);
         let mut frame = Frame {
             seq: self.seq,
             at_ns,
@@ -163,10 +166,11 @@ impl Probes {
         Ok(frame)
     }
 
-    /// What each kernel program has cost since it was attached.
+    /// What each kernel program has cost since it was attached, estimated from samples of a tenth of the time; none in
+    /// the first second.
     #[must_use]
     pub fn program_costs(&self) -> Vec<ProgramCost> {
-        self.loaded.costs()
+        self.loaded.costs(monotonic_ns())
     }
 
     fn tick_connections(&mut self, at_ns: MonotonicNanos, edges: &mut Edges) -> Vec<u64> {

@@ -3,14 +3,15 @@
 //! Whether a hook works is found out by attaching it, never by a version or by loading alone.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 
 use crate::capability::{Attachment, Capability, HOOKS, Hook, HookState, ProgramCost};
+use crate::frame::MonotonicNanos;
 use crate::kernel_types::{KernelTypes, KernelTypesError};
+use crate::run_times::{Counted, RunTimes};
 
 /// The compiled kernel programs; `cargo xtask bpf` builds them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../bpf/gauntlet.bpf.o");
@@ -49,13 +50,12 @@ pub(crate) struct Loaded {
     pub(crate) ebpf: Ebpf,
     pub(crate) capabilities: Vec<Capability>,
     pub(crate) types: KernelTypes,
-    /// While open, the kernel keeps the programs' run times.
-    statistics: Option<OwnedFd>,
+    run_times: RunTimes,
 }
 
 impl Loaded {
     /// Loads and attaches all hooks.
-    pub(crate) fn attach(options: &Options) -> Result<Self, AttachError> {
+    pub(crate) fn attach(options: &Options, now_ns: MonotonicNanos) -> Result<Self, AttachError> {
         let types = KernelTypes::of_running_kernel()?;
         let mut ebpf = EbpfLoader::new()
             .override_global("OFFSETS", bytemuck::bytes_of(&types.offsets), true)
@@ -80,34 +80,42 @@ impl Loaded {
                 absence_costs: hook.absence_costs,
             });
         }
-        let statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).ok();
         Ok(Self {
             ebpf,
             capabilities,
             types,
-            statistics,
+            run_times: RunTimes::new(now_ns),
         })
     }
 
-    /// What each program has cost.
-    pub(crate) fn costs(&self) -> Vec<ProgramCost> {
-        let mut costs: Vec<_> = self
-            .ebpf
-            .programs()
-            .filter_map(|(name, program)| {
-                let info = program.info().ok()?;
-                let run_ns = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
-                let run_count = if self.statistics.is_some() { info.run_count() } else { 0 };
-                Some(ProgramCost {
-                    name: name.to_owned(),
-                    run_count,
-                    run_ns,
-                })
-            })
-            .collect();
-        costs.sort_by(|a, b| a.name.cmp(&b.name));
-        costs
+    /// Samples the programs' run times now and then.
+    pub(crate) fn sample_run_times(&mut self, now_ns: MonotonicNanos) {
+        let ebpf = &self.ebpf;
+        self.run_times.tick(
+            now_ns,
+            || aya::sys::enable_stats(aya::sys::Stats::RunTime).ok(),
+            || counted(ebpf),
+        );
     }
+
+    /// What each program has cost, as estimated from the samples.
+    pub(crate) fn costs(&self, now_ns: MonotonicNanos) -> Vec<ProgramCost> {
+        self.run_times.costs(now_ns, counted(&self.ebpf))
+    }
+}
+
+/// What the kernel has counted of each program that is loaded, while it kept statistics.
+fn counted(ebpf: &Ebpf) -> Vec<Counted> {
+    ebpf.programs()
+        .filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some(Counted {
+                name: name.to_owned(),
+                run_count: info.run_count(),
+                run_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+            })
+        })
+        .collect()
 }
 
 /// Root of the v2 hierarchy, as mounted.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 /// Arguments of `cargo xtask bench-overhead`.
 #[derive(clap::Args)]
 pub(crate) struct BenchArguments {
-    /// Passed on: --rounds N, --seconds N, --rate N, --clients N, --seed N, --json FILE, --no-lock; --help tells more.
+    /// Passed on: --rounds N, --loads redis,http, --seconds N, --rate N, --clients N, --seed N, --json FILE, --no-lock; --help tells more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }

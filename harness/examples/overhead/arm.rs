@@ -1,4 +1,4 @@
-//! One arm: a redis load and an http load on a running cluster, with or without the detector, measured.
+//! One arm: a redis load and an http load on a running cluster, or one of them, with or without the detector, measured.
 //!
 //! Both loads enter as calls between pods and users do. Compares nothing.
 
@@ -18,7 +18,7 @@ use gauntlet_harness::workload::{Latency, SecondSample, Workload};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::Args;
+use crate::{Args, LoadKind};
 
 /// Before each arm: what the arm before left (a detector's end, closing connections) must not be measured in it.
 const SETTLE: Duration = Duration::from_millis(700);
@@ -59,6 +59,7 @@ pub(crate) struct Bench<'cluster> {
     callee: &'cluster PodHandle,
     detector: PathBuf,
     logs: TempDir,
+    loads: Vec<LoadKind>,
     seconds: u32,
     clients: u32,
     requests: u64,
@@ -112,12 +113,15 @@ impl<'cluster> Bench<'cluster> {
             callee,
             detector,
             logs,
+            loads: args.loads.clone(),
             seconds: args.seconds,
             clients: args.clients,
             requests: CALIBRATION_REQUESTS,
             seed: args.seed,
         };
-        bench.requests = bench.requests_in(Duration::from_secs(args.seconds.into())).await?;
+        if bench.offers(LoadKind::Redis) {
+            bench.requests = bench.requests_in(Duration::from_secs(args.seconds.into())).await?;
+        }
         Ok(bench)
     }
 
@@ -134,18 +138,28 @@ impl<'cluster> Bench<'cluster> {
         Ok(((CALIBRATION_REQUESTS as f64 * scale) as u64).max(1_000))
     }
 
+    /// Whether this load is one of those asked for.
+    fn offers(&self, load: LoadKind) -> bool {
+        self.loads.contains(&load)
+    }
+
     /// The setting in one line.
     pub(crate) fn describe(&self) -> String {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let mut loads = Vec::new();
+        if self.offers(LoadKind::Redis) {
+            loads.push(format!(
+                "redis-benchmark -t set,get -c {} -n {} from {} to {}",
+                self.clients, self.requests, self.caller.name, self.callee.name
+            ));
+        }
+        if self.offers(LoadKind::Http) {
+            let rate = self.load.profile.rate_at(Duration::ZERO);
+            loads.push(format!("http at {rate} requests/s for {} s", self.seconds));
+        }
         format!(
-            "redis-benchmark -t set,get -c {} -n {} from {} to {}; http at {} requests/s for {} s; Linux {}, {} CPUs, \
-             load average {} at the end",
-            self.clients,
-            self.requests,
-            self.caller.name,
-            self.callee.name,
-            self.load.profile.rate_at(Duration::ZERO),
-            self.seconds,
+            "{}; Linux {}, {} CPUs, load average {} at the end",
+            loads.join("; "),
             read("/proc/sys/kernel/osrelease").trim(),
             std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
             read("/proc/loadavg").split(' ').next().unwrap_or_default(),
@@ -178,8 +192,19 @@ impl<'cluster> Bench<'cluster> {
         Ok((measures, Watched { cpu_share, summary }))
     }
 
-    /// Both loads, one after the other, the same in each arm of a round.
+    /// The loads, one after the other, the same in each arm of a round.
     async fn loads(&self, round: u64) -> anyhow::Result<Vec<Measure>> {
+        let mut measures = Vec::new();
+        if self.offers(LoadKind::Redis) {
+            measures.extend(self.redis_load().await?);
+        }
+        if self.offers(LoadKind::Http) {
+            measures.extend(self.http_load(round).await?);
+        }
+        Ok(measures)
+    }
+
+    async fn redis_load(&self) -> anyhow::Result<Vec<Measure>> {
         let cpu_before = self.cpu(&["cache"])?;
         let mut measures = self.redis().await?;
         let requests = 2.0 * self.requests as f64;
@@ -188,6 +213,10 @@ impl<'cluster> Bench<'cluster> {
             self.cpu(&["cache"])? - cpu_before,
             requests,
         ));
+        Ok(measures)
+    }
+
+    async fn http_load(&self, round: u64) -> anyhow::Result<Vec<Measure>> {
         let services = ["web", "cache", "db"];
         let cpu_before = self.cpu(&services)?;
         let seconds = self.http(round).await?;
@@ -210,11 +239,12 @@ impl<'cluster> Bench<'cluster> {
         );
         let latency = Latency::merge(counted.iter().map(|second| &second.latency));
         let measure = |name, unit, value| Measure { name, unit, value };
-        measures.push(measure("http throughput", "/s", good as f64 / counted.len() as f64));
-        measures.push(measure("http p50", "ms", latency.p50_us as f64 / 1e3));
-        measures.push(measure("http p99", "ms", latency.p99_us as f64 / 1e3));
-        measures.push(cpu);
-        Ok(measures)
+        Ok(vec![
+            measure("http throughput", "/s", good as f64 / counted.len() as f64),
+            measure("http p50", "ms", latency.p50_us as f64 / 1e3),
+            measure("http p99", "ms", latency.p99_us as f64 / 1e3),
+            cpu,
+        ])
     }
 
     async fn redis(&self) -> anyhow::Result<Vec<Measure>> {

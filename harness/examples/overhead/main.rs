@@ -23,8 +23,11 @@ use crate::report::{Report, Round};
 #[command(name = "overhead")]
 struct Args {
     /// How many rounds; each has one arm without and one with the detector.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
+    /// Which loads each arm has.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [LoadKind::Redis, LoadKind::Http])]
+    loads: Vec<LoadKind>,
     /// How long each load takes in each arm, about.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
@@ -43,6 +46,15 @@ struct Args {
     /// Measure even if a live run is on.
     #[arg(long)]
     no_lock: bool,
+}
+
+/// A load of an arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum LoadKind {
+    /// redis-benchmark, as fast as it goes: what a request costs.
+    Redis,
+    /// The app's own load at a rate: what users see.
+    Http,
 }
 
 fn main() -> anyhow::Result<()> {

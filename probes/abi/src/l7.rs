@@ -10,6 +10,7 @@
 //! ring of requests under way has one producer (to the server) and one consumer (to the client).
 
 use core::hint::black_box;
+use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -88,15 +89,15 @@ pub enum Direction {
 
 /// Bytes of one segment's payload.
 pub trait Payload {
-    /// Copies the bytes from `offset` on into all of `into` (1 to 32 bytes); false when they cannot be read.
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool;
+    /// Copies the bytes from `offset` on into all of `into` (1 to `MAX` bytes); false when they cannot be read.
+    fn load<const MAX: u32>(&self, offset: u32, into: &mut [u8]) -> bool;
 
     /// The same for a length known at compile time (a kernel's verifier treats the two differently).
     fn load_array<const N: usize>(&self, offset: u32, into: &mut [u8; N]) -> bool;
 }
 
 impl Payload for [u8] {
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
+    fn load<const MAX: u32>(&self, offset: u32, into: &mut [u8]) -> bool {
         let start = offset as usize;
         match self.get(start..start + into.len()) {
             Some(bytes) => {
@@ -108,54 +109,68 @@ impl Payload for [u8] {
     }
 
     fn load_array<const N: usize>(&self, offset: u32, into: &mut [u8; N]) -> bool {
-        self.load(offset, into)
+        self.load::<{ u32::MAX }>(offset, into)
     }
 }
 
 /// All that is remembered of one connection. Counters only grow (they wrap); all zeroes is a fresh connection.
+///
+/// In the order of who writes: lines of the CPUs' caches (64 bytes) for the one direction, for the other, then what the
+/// one writes and the other reads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct L7State {
-    protocol: u8,
-    flags: u8,
-    reserved: [u8; 2],
     /// Requests, by the bytes to the server.
     pub requests: u32,
     /// Requests under way when too many others were, and so not timed.
     pub untimed: u32,
     /// Number of requests pushed on the ring (with those that are followed, not counted).
     head: u32,
+    /// What `tail` was when the producer last had to know.
+    tail_seen: u32,
+    protocol: u8,
+    flags: u8,
+    reserved: [u8; 6],
+    /// Bytes to the server.
+    pub to_server: Stream,
+
     /// Number of requests popped from the ring.
     tail: u32,
+    /// Number of the request (the first is 1) whose answer began last and was timed.
+    timed: u32,
+    /// When the latest answer began, microseconds of the caller's clock, wrapping.
+    last_answer_us: u32,
     /// Answers, by the bytes to the client.
     pub responses: u32,
+    /// Redis: values that GET-class commands found, counted per key as the server's own statistics do.
+    pub hits: u32,
+    /// Redis: values that GET-class commands did not find, counted per key.
+    pub misses: u32,
+    /// Bytes to the client.
+    pub to_client: Stream,
+
+    starts_us: [u32; TIMED_REQUESTS],
+    kinds: [u8; TRACKED_REQUESTS],
+
     /// Answers that say that the server failed: HTTP 5xx, Redis `-` and `!`, PostgreSQL `E`.
     pub errors: u32,
     /// Answers that say that the request was wrong: HTTP 4xx.
     pub client_errors: u32,
     /// Redis: answers that point to another server (`MOVED`, `ASK`); neither errors, hits nor misses.
     pub redirects: u32,
-    /// Redis: values that GET-class commands found, counted per key as the server's own statistics do.
-    pub hits: u32,
-    /// Redis: values that GET-class commands did not find, counted per key.
-    pub misses: u32,
     /// Requests whose answers were lost to us (a gap, unparsable bytes).
     pub abandoned: u32,
     /// Answers to requests that we did not see.
     pub unsolicited: u32,
-    /// When the latest answer began, microseconds of the caller's clock, wrapping.
-    last_answer_us: u32,
-    /// Bytes to the server.
-    pub to_server: Stream,
-    /// Bytes to the client.
-    pub to_client: Stream,
-    kinds: [u8; TRACKED_REQUESTS],
-    starts_us: [u32; TIMED_REQUESTS],
+    reserved_line: [u32; 11],
     /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
     pub latency: [u32; LATENCY_BUCKETS],
 }
 
-const _: () = assert!(size_of::<L7State>() == 840);
+const _: () = assert!(size_of::<L7State>() == 896);
+const _: () = assert!(offset_of!(L7State, tail) == 128);
+const _: () = assert!(offset_of!(L7State, starts_us) == 256);
+const _: () = assert!(offset_of!(L7State, errors) == 448);
 
 /// Progress within one segment. The fields are public to the kernel program that keeps it on its stack.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +178,9 @@ pub struct Cursor {
     offset: u32,
     end: u32,
     now_us: u32,
+    /// What of the segment is at the start of the window; nothing while `loaded_end` is 0.
+    loaded_at: u32,
+    loaded_end: u32,
 }
 
 impl Cursor {
@@ -174,6 +192,8 @@ impl Cursor {
             offset: 0,
             end: length,
             now_us: (now_ns / 1000) as u32,
+            loaded_at: 0,
+            loaded_end: 0,
         }
     }
 
@@ -322,7 +342,8 @@ impl L7State {
         if self.outstanding() == 0 {
             return None;
         }
-        let since_us = if self.kinds[self.tail as usize % TRACKED_REQUESTS] & KIND_TIMED != 0 {
+        let is_timed = self.kinds[self.tail as usize % TRACKED_REQUESTS] & KIND_TIMED != 0;
+        let since_us = if is_timed && self.timed != self.tail.wrapping_add(1) {
             self.starts_us[self.tail as usize % TIMED_REQUESTS]
         } else {
             self.last_answer_us
@@ -370,7 +391,12 @@ impl L7State {
     #[inline(always)]
     fn push(&mut self, kind: u8, started_us: u32) -> bool {
         let head = self.head;
-        let under_way = head.wrapping_sub(self.tail);
+        let mut under_way = head.wrapping_sub(self.tail_seen);
+        if under_way >= TIMED_REQUESTS as u32 {
+            // The consumer's line is fetched only when its news can matter.
+            self.tail_seen = self.tail;
+            under_way = head.wrapping_sub(self.tail_seen);
+        }
         let mut slot = kind;
         if under_way < TIMED_REQUESTS as u32 {
             self.starts_us[head as usize % TIMED_REQUESTS] = started_us;
@@ -395,10 +421,10 @@ impl L7State {
     /// Consumer: the answer of the oldest request began at `at_us`; records its latency once.
     #[inline(always)]
     fn time_oldest(&mut self, at_us: u32) {
-        let slot = self.tail as usize % TRACKED_REQUESTS;
+        let number = self.tail.wrapping_add(1);
         self.last_answer_us = at_us;
-        if self.kinds[slot] & KIND_TIMED != 0 {
-            self.kinds[slot] &= !KIND_TIMED;
+        if self.kinds[self.tail as usize % TRACKED_REQUESTS] & KIND_TIMED != 0 && self.timed != number {
+            self.timed = number;
             let latency_us = at_us.wrapping_sub(self.starts_us[self.tail as usize % TIMED_REQUESTS]);
             // The compiler knows that the bucket exists, and would drop the check that the verifier must see.
             let bucket = black_box(u32::from(latency_bucket(u64::from(latency_us)))) as usize;
@@ -411,7 +437,11 @@ impl L7State {
     /// Consumer: forgets the oldest request.
     #[inline(always)]
     fn pop(&mut self) {
-        self.kinds[self.tail as usize % TRACKED_REQUESTS] = 0;
+        // A slot is emptied only where a request that found no room may be the next to look at it: the producer writes
+        // all others before. Half a ring, because it may push meanwhile.
+        if self.head.wrapping_sub(self.tail) > TRACKED_REQUESTS as u32 / 2 {
+            self.kinds[self.tail as usize % TRACKED_REQUESTS] = 0;
+        }
         self.tail = self.tail.wrapping_add(1);
     }
 

@@ -260,9 +260,18 @@ impl Cluster {
 
     /// Waits until the server's pod listens on `port`, without connecting to it.
     pub fn await_port(&self, port: u16) {
-        let pattern = format!(":{port:04X} 00000000:0000 0A");
+        self.await_listener(port, "tcp", 8);
+    }
+
+    /// The same over IPv6.
+    pub fn await_port6(&self, port: u16) {
+        self.await_listener(port, "tcp6", 32);
+    }
+
+    fn await_listener(&self, port: u16, table: &str, address_digits: usize) {
+        let pattern = format!(":{port:04X} {}:0000 0A", "0".repeat(address_digits));
         let deadline = Instant::now() + Duration::from_secs(10);
-        let table = format!("/proc/{}/net/tcp", self.server.holder.id());
+        let table = format!("/proc/{}/net/{table}", self.server.holder.id());
         while !fs::read_to_string(&table).unwrap().contains(&pattern) {
             assert!(Instant::now() < deadline, "nobody listens on port {port}");
             std::thread::sleep(Duration::from_millis(5));

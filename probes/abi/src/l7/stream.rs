@@ -2,12 +2,16 @@
 //!
 //! Knows segments and tokens, no protocol.
 
+use core::hint::black_box;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{Cursor, Payload};
 
 /// Bytes that one token may need.
 pub(super) const WINDOW_BYTES: u32 = 32;
+/// Bytes that are loaded at once: a whole window behind those that are kept, or two where none are.
+const LOADED_BYTES: u32 = 64;
 
 /// At a message boundary (its meaning beyond that is the protocol's).
 pub(super) const MODE_START: u8 = 0;
@@ -49,9 +53,6 @@ pub(super) enum LengthLine {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Stream {
-    /// The bytes at hand: those kept from the segment before, then the next of this one. Twice the size of a window,
-    /// so that a whole window can be loaded behind the kept bytes; what lies behind the available bytes is stale.
-    window: [u64; 8],
     /// Bytes to pass over before the next token.
     pub(super) skip: u64,
     /// The protocol's: a length under construction.
@@ -73,6 +74,9 @@ pub struct Stream {
     pub(super) kind: u8,
     /// The protocol's.
     pub(super) flags: u8,
+    /// The bytes at hand: those kept from the segment before, then the next of this one. What lies behind the available
+    /// bytes may be stale.
+    window: [u64; 8],
 }
 
 impl Stream {
@@ -84,24 +88,56 @@ impl Stream {
             return None;
         }
         let left = cursor.end - cursor.offset;
-        let take = if left > WINDOW_BYTES { WINDOW_BYTES } else { left };
+        let wanted = if left > WINDOW_BYTES { WINDOW_BYTES } else { left };
         let kept = u32::from(self.kept) & (WINDOW_BYTES - 1);
-        let bytes: &mut [u8; 64] = bytemuck::cast_mut(&mut self.window);
-        let loaded = match bytes.get_mut(kept as usize..(kept + take) as usize) {
-            Some(into) => payload.load(cursor.offset, into),
-            None => false,
+        let bytes: &mut [u8; LOADED_BYTES as usize] = bytemuck::cast_mut(&mut self.window);
+        let loaded = if kept > 0 {
+            cursor.loaded_end = 0;
+            match bytes.get_mut(kept as usize..(kept + wanted) as usize) {
+                Some(into) => payload.load::<WINDOW_BYTES>(cursor.offset, into),
+                None => false,
+            }
+        } else {
+            let passed = cursor.offset - cursor.loaded_at;
+            if passed <= WINDOW_BYTES && cursor.offset + wanted <= cursor.loaded_end {
+                self.shift(passed);
+                cursor.loaded_at = cursor.offset;
+                return Some(wanted);
+            }
+            // Twice what a token may need: to load again costs several times what it costs to move bytes.
+            let take = if left > LOADED_BYTES { LOADED_BYTES } else { left };
+            cursor.loaded_at = cursor.offset;
+            cursor.loaded_end = cursor.offset + take;
+            match bytes.get_mut(..take as usize) {
+                Some(into) => payload.load::<LOADED_BYTES>(cursor.offset, into),
+                None => false,
+            }
         };
         if !loaded {
             self.lose();
             cursor.offset = cursor.end;
             return None;
         }
-        let available = kept + take;
+        let available = kept + wanted;
         Some(if available > WINDOW_BYTES {
             WINDOW_BYTES
         } else {
             available
         })
+    }
+
+    /// Moves the window `passed` (0 to 32) bytes on, over what was loaded.
+    #[inline(always)]
+    fn shift(&mut self, passed: u32) {
+        // The compiler knows the range, and would drop the masks that the verifier must see.
+        let (words, bits) = (black_box((passed / 8) as usize), passed % 8 * 8);
+        let mut index = 0;
+        while index < self.window.len() {
+            let low = self.window[(index + words) & 7] >> bits;
+            // Shifting by 64 is undefined, so the upper part goes in two shifts.
+            self.window[index] = low | (self.window[(index + words + 1) & 7] << 1 << (63 - bits));
+            index += 1;
+        }
     }
 
     /// Books what became of the window.
