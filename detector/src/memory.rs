@@ -2,7 +2,7 @@
 //!
 //! Bounded; what the bounds discard is counted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName, ServiceName};
@@ -181,42 +181,21 @@ impl Memory {
     }
 
     fn absorb_edges(&mut self, frame: &Frame, seconds: f64, learn: Learn) {
-        let mut ticks: BTreeMap<EdgeKey, EdgeFlow> = BTreeMap::new();
-        for sample in &frame.edges {
-            let key = EdgeKey {
-                caller: fold_outside(&sample.caller),
-                callee: sample.callee.clone(),
-                port: sample.port,
-            };
-            let flow = EdgeFlow::of(sample);
-            match ticks.get_mut(&key) {
-                Some(known) => add_parallel(known, &flow),
-                None => drop(ticks.insert(key, flow)),
-            }
-        }
-        for key in ticks.keys() {
-            if !self.edges.contains_key(key) {
-                if self.edges.len() < EDGES_MAX {
-                    self.edges.insert(key.clone(), EdgeMemory::default());
-                } else {
-                    self.edges_refused += 1;
-                }
-            }
-        }
-        for sample in frame.edges.iter().filter(|sample| sample.via.is_some()) {
-            let key = EdgeKey {
-                caller: fold_outside(&sample.caller),
-                callee: sample.callee.clone(),
-                port: sample.port,
-            };
-            if let Some(edge) = self.edges.get_mut(&key) {
-                edge.via.clone_from(&sample.via);
-            }
-        }
+        let ticks = ticks_of(frame);
+        self.add_edges(&ticks);
         self.count_entries(frame.at_ns, seconds, &ticks, learn);
-        self.attribute_drops(frame, &mut ticks);
+        let mut dropped = self.drops_by_edge(frame);
+        // Both are in the order of their keys, so one walk through them is enough.
+        let mut ticks = ticks.into_iter().peekable();
         self.edges.retain(|key, memory| {
-            let value = ticks.remove(key).unwrap_or_default();
+            // Edges that found no room are passed over.
+            while ticks.next_if(|tick| tick.key < *key).is_some() {}
+            let tick = ticks.next_if(|tick| tick.key == *key);
+            let (mut value, via) = tick.map(|tick| (tick.flow, tick.via)).unwrap_or_default();
+            value.dropped += dropped.remove(key).unwrap_or(0);
+            if via.is_some() && via != memory.via.as_ref() {
+                memory.via = via.cloned();
+            }
             let busy = value
                 .sides()
                 .any(|flow| flow.requests > 0 || flow.attempted > 0 || flow.open > 0)
@@ -236,23 +215,37 @@ impl Memory {
         });
     }
 
-    fn count_entries(
-        &mut self,
-        at_ns: MonotonicNanos,
-        seconds: f64,
-        ticks: &BTreeMap<EdgeKey, EdgeFlow>,
-        learn: Learn,
-    ) {
-        let called: BTreeSet<&Peer> = self.edges.keys().map(|key| &key.callee).collect();
+    /// Makes room for edges that are new.
+    fn add_edges(&mut self, ticks: &[EdgeTick<'_>]) {
+        let mut known = self.edges.keys().peekable();
+        let mut new = Vec::new();
+        for tick in ticks {
+            while known.next_if(|key| **key < tick.key).is_some() {}
+            if known.peek().is_none_or(|key| **key != tick.key) {
+                new.push(tick.key.clone());
+            }
+        }
+        let room = EDGES_MAX.saturating_sub(self.edges.len());
+        for key in new.drain(..new.len().min(room)) {
+            self.edges.insert(key, EdgeMemory::default());
+        }
+        self.edges_refused += new.len() as u64;
+    }
+
+    fn count_entries(&mut self, at_ns: MonotonicNanos, seconds: f64, ticks: &[EdgeTick<'_>], learn: Learn) {
+        let called: HashSet<&Peer> = self.edges.keys().map(|key| &key.callee).collect();
         let mut entered: BTreeMap<ServiceName, u32> = BTreeMap::new();
-        for (key, tick) in ticks {
-            let enters = match &key.caller {
-                Peer::Pod(_) => !called.contains(&key.caller),
+        for tick in ticks {
+            let enters = match &tick.key.caller {
+                Peer::Pod(_) => !called.contains(&tick.key.caller),
                 Peer::External(_) | Peer::Node(_) => true,
                 Peer::Service(_) => false,
             };
-            if let (true, Some(pod)) = (enters, self.inventory.pods_of(&key.callee).first()) {
-                let requests = tick.at_server().map_or(0, |flow| flow.requests);
+            if !enters {
+                continue;
+            }
+            if let Some(pod) = self.inventory.pods_of(&tick.key.callee).first() {
+                let requests = tick.flow.at_server().map_or(0, |flow| flow.requests);
                 *entered.entry(self.inventory.service_of(pod)).or_default() += requests;
             }
         }
@@ -269,8 +262,9 @@ impl Memory {
         }
     }
 
-    /// Counts dropped packets on the edges to which they belong.
-    fn attribute_drops(&self, frame: &Frame, ticks: &mut BTreeMap<EdgeKey, EdgeFlow>) {
+    /// Dropped packets by the edges to which they belong.
+    fn drops_by_edge(&self, frame: &Frame) -> BTreeMap<EdgeKey, u32> {
+        let mut dropped = BTreeMap::new();
         for sample in &frame.drops {
             if matches!(DropClass::of(sample), DropClass::Noise | DropClass::Duplicate) {
                 continue;
@@ -293,10 +287,42 @@ impl Memory {
                 ..from.clone()
             };
             for (key, _) in self.edges.range(from..=to) {
-                ticks.entry(key.clone()).or_default().dropped += sample.count;
+                *dropped.entry(key.clone()).or_default() += sample.count;
             }
         }
+        dropped
     }
+}
+
+/// What one frame says of one edge.
+struct EdgeTick<'a> {
+    key: EdgeKey,
+    flow: EdgeFlow,
+    via: Option<&'a String>,
+}
+
+/// The edges of a frame, by key, each once.
+fn ticks_of(frame: &Frame) -> Vec<EdgeTick<'_>> {
+    let samples = frame.edges.iter().map(|sample| EdgeTick {
+        key: EdgeKey {
+            caller: fold_outside(&sample.caller),
+            callee: sample.callee.clone(),
+            port: sample.port,
+        },
+        flow: EdgeFlow::of(sample),
+        via: sample.via.as_ref(),
+    });
+    let mut ticks: Vec<EdgeTick<'_>> = samples.collect();
+    ticks.sort_by(|a, b| a.key.cmp(&b.key));
+    ticks.dedup_by(|later, first| {
+        let same = later.key == first.key;
+        if same {
+            add_parallel(&mut first.flow, &later.flow);
+            first.via = later.via.or(first.via);
+        }
+        same
+    });
+    ticks
 }
 
 /// All callers outside the inventory are one: the world.

@@ -4,7 +4,7 @@
 
 pub mod edge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
@@ -45,7 +45,7 @@ pub struct Scene<'a> {
     pub drops: Vec<DropFlow>,
     /// What is made worse on purpose; for proofs only.
     pub weakness: Option<Weakness>,
-    pod_index: BTreeMap<&'a PodName, PodIx>,
+    pod_index: HashMap<&'a PodName, PodIx>,
     node_index: BTreeMap<&'a NodeName, NodeIx>,
     memory: &'a Memory,
 }
@@ -353,11 +353,7 @@ impl<'a> Scene<'a> {
                 topology.add_call(self.pods[client].service, server, 0.0);
             }
         }
-        self.topology = if self.weakness == Some(Weakness::ReversedTopology) {
-            topology.reversed()
-        } else {
-            topology
-        };
+        self.topology = topology;
     }
 }
 

@@ -34,19 +34,6 @@ impl Topology {
         self.entrances.insert(service);
     }
 
-    /// The same with all calls turned around; for proofs only.
-    #[must_use]
-    pub fn reversed(&self) -> Self {
-        let calls = self
-            .calls
-            .all_edges()
-            .map(|(caller, callee, &rate)| (callee, caller, rate));
-        Self {
-            calls: DiGraphMap::from_edges(calls),
-            entrances: self.entrances.clone(),
-        }
-    }
-
     /// Services at which requests enter.
     #[must_use]
     pub fn entrances(&self) -> &BTreeSet<ServiceIx> {

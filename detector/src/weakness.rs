@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use gauntlet_probes::entity::Peer;
 use gauntlet_probes::frame::{Frame, MonotonicNanos};
 
 use crate::diagnosis::{Candidate, Mechanism};
@@ -28,9 +29,9 @@ pub enum Weakness {
     CalleesUnseen,
     /// The current window is twice as long.
     DoubledWindow,
-    /// Calls are taken to go from callee to caller.
-    ReversedTopology,
-    /// Latencies and losses must leave what is usual three times as far.
+    /// Calls between pods are taken to go from callee to caller.
+    ReversedEdges,
+    /// Latencies, losses, throttling, unread data and demand must leave what is usual three times as far.
     TripledThresholds,
     /// Whoever complains is to blame: what the affected edges have in common is not looked for.
     NoCommonality,
@@ -59,7 +60,7 @@ impl Weakness {
         Self::EndsUnread,
         Self::CalleesUnseen,
         Self::DoubledWindow,
-        Self::ReversedTopology,
+        Self::ReversedEdges,
         Self::TripledThresholds,
         Self::NoCommonality,
         Self::NoResiduals,
@@ -81,7 +82,7 @@ impl Weakness {
             Self::EndsUnread => "ends-unread",
             Self::CalleesUnseen => "callees-unseen",
             Self::DoubledWindow => "doubled-window",
-            Self::ReversedTopology => "reversed-topology",
+            Self::ReversedEdges => "reversed-edges",
             Self::TripledThresholds => "tripled-thresholds",
             Self::NoCommonality => "no-commonality",
             Self::NoResiduals => "no-residuals",
@@ -104,6 +105,12 @@ impl Weakness {
             frame.to_mut().resets.clear();
         } else if self == Self::CalleesUnseen {
             frame.to_mut().edges.iter_mut().for_each(|edge| edge.server = None);
+        } else if self == Self::ReversedEdges {
+            for edge in &mut frame.to_mut().edges {
+                if let (Peer::Pod(_), Peer::Pod(_)) = (&edge.caller, &edge.callee) {
+                    std::mem::swap(&mut edge.caller, &mut edge.callee);
+                }
+            }
         }
         frame
     }

@@ -90,7 +90,8 @@ fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
         return None;
     }
     let slow = slowdown(scene, pod).is_some() || starved(scene, pod);
-    let throttled = usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median >= THROTTLED_RISE_MIN;
+    let throttled_rise = usage.now.value.throttled_ratio() - usage.norm.throttled_ratio.median;
+    let throttled = throttled_rise >= THROTTLED_RISE_MIN * scene.threshold_factor();
     let lowered = match (usage.now.value.cpu_limit_millicores, usage.norm.cpu_limit_millicores) {
         (Some(now), Some(usual)) => f64::from(now) < LIMIT_LOWERED_SHARE * f64::from(usual),
         (Some(_), None) => true,

@@ -29,7 +29,7 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         let now = count / current.seconds.max(0.001);
         let learned = entries.norm.rate.count >= CELLS_MIN && entries.norm.steady && usual >= RATE_MIN;
         let surprising = surprise_above(count, usual * current.seconds) >= SURPRISE_MIN;
-        if !learned || now < SURGE_RATIO_MIN * usual || !surprising {
+        if !learned || now < (1.0 + (SURGE_RATIO_MIN - 1.0) * scene.threshold_factor()) * usual || !surprising {
             continue;
         }
         findings.push(Finding {

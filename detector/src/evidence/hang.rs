@@ -31,7 +31,8 @@ pub fn stuck(scene: &Scene<'_>, pod: PodIx) -> bool {
     for &edge in &scene.pods[pod].inbound {
         let edge = &scene.edges[edge];
         if let Some(server) = &edge.now.value.server {
-            waiting |= server.unread_connections > 0 && server.unread_age_ns >= UNREAD_AGE_NS;
+            let age_ns_min = UNREAD_AGE_NS as f64 * scene.threshold_factor();
+            waiting |= server.unread_connections > 0 && server.unread_age_ns as f64 >= age_ns_min;
             waiting |= server.accept_backlog > 0 && edge.now.seconds >= SILENT_SECONDS;
         }
         let mut seconds = 0.0;
