@@ -8,7 +8,6 @@ use crate::diagnosis::Mechanism;
 use crate::evidence::Certainty;
 use crate::scene::Scene;
 use crate::topology::ServiceIx;
-use crate::weakness::Weakness;
 
 /// What the ranker knows of a suspect when it weighs it against another.
 #[derive(Clone, Debug)]
@@ -26,9 +25,6 @@ pub struct Suspect {
 /// True when `cause` would bring about what looks like `symptom`.
 #[must_use]
 pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
-    if scene.weakness == Some(Weakness::NoExplaining) {
-        return false;
-    }
     // More load from outside is nobody's symptom: nothing inside the cluster makes users ask more.
     if symptom.mechanism == Mechanism::LoadSurge {
         return false;
@@ -85,7 +81,9 @@ pub fn explains(scene: &Scene<'_>, cause: &Suspect, symptom: &Suspect) -> bool {
         })
 }
 
-const fn is_network(mechanism: Mechanism) -> bool {
+/// Something between pods.
+#[must_use]
+pub const fn is_network(mechanism: Mechanism) -> bool {
     matches!(
         mechanism,
         Mechanism::NetworkFilter
@@ -97,7 +95,9 @@ const fn is_network(mechanism: Mechanism) -> bool {
     )
 }
 
-const fn is_dns(mechanism: Mechanism) -> bool {
+/// Something with names.
+#[must_use]
+pub const fn is_dns(mechanism: Mechanism) -> bool {
     matches!(
         mechanism,
         Mechanism::DnsFailure | Mechanism::DnsDelay | Mechanism::DnsWrongAnswer

@@ -10,7 +10,7 @@ use gauntlet_probes::frame::MonotonicNanos;
 use crate::commonality::Place;
 use crate::diagnosis::{Candidate, Entity, Mechanism};
 use crate::evidence::{Certainty, Finding};
-use crate::mechanism::{Suspect, explains};
+use crate::mechanism::{Suspect, explains, is_dns, is_network};
 use crate::scene::Scene;
 use crate::topology::ServiceIx;
 use crate::weakness::Weakness;
@@ -180,12 +180,20 @@ impl Beliefs {
             })
             .collect();
         order.sort_by(|a, b| b.0.certainty.cmp(&a.0.certainty).then(b.2.level.total_cmp(&a.2.level)));
+        // However strong the belief in a failing name server: what ails its clients' network explains it.
+        let believed = |belief: &Belief| belief.level >= EXPLAINING_LEVEL;
+        let networks: Vec<Suspect> = order
+            .iter()
+            .filter(|(suspect, _, belief)| is_network(suspect.mechanism) && believed(belief))
+            .map(|(suspect, ..)| suspect.clone())
+            .collect();
         let mut causes: Vec<Suspect> = Vec::new();
         let mut scored = Vec::new();
         for (suspect, key, belief) in order {
-            let explained = causes.iter().any(|cause| explains(scene, cause, &suspect));
+            let mut explained = causes.iter().any(|cause| explains(scene, cause, &suspect));
+            explained |= is_dns(suspect.mechanism) && networks.iter().any(|cause| explains(scene, cause, &suspect));
             let score = belief.level * if explained { EXPLAINED_FACTOR } else { 1.0 };
-            if !explained && belief.level >= EXPLAINING_LEVEL {
+            if !explained && believed(belief) {
                 causes.push(suspect.clone());
             }
             belief.alerted = score >= if belief.alerted { RELEASE_LEVEL } else { ALERT_LEVEL };

@@ -37,8 +37,6 @@ pub enum Weakness {
     NoCommonality,
     /// What callees explain is not taken off a caller's slowness.
     NoResiduals,
-    /// No belief explains another.
-    NoExplaining,
     /// A belief lasts for one tick.
     NoHold,
     /// Beliefs grow three times as slowly.
@@ -53,7 +51,7 @@ pub enum Weakness {
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::NoFilterRule,
         Self::NoHangRule,
         Self::DropsUnread,
@@ -64,7 +62,6 @@ impl Weakness {
         Self::TripledThresholds,
         Self::NoCommonality,
         Self::NoResiduals,
-        Self::NoExplaining,
         Self::NoHold,
         Self::SlowBelief,
         Self::ShuffledConfidence,
@@ -86,7 +83,6 @@ impl Weakness {
             Self::TripledThresholds => "tripled-thresholds",
             Self::NoCommonality => "no-commonality",
             Self::NoResiduals => "no-residuals",
-            Self::NoExplaining => "no-explaining",
             Self::NoHold => "no-hold",
             Self::SlowBelief => "slow-belief",
             Self::ShuffledConfidence => "shuffled-confidence",

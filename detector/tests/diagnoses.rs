@@ -12,6 +12,8 @@ use sim::spec::App;
 const SHOP: &str = "web*2 -> cache:redis*3, db:postgres";
 const CHAIN: &str = "a -> b -> c -> d -> e -> store:postgres";
 const FANOUT: &str = "front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres";
+/// Pods that call others ask `dns` for names.
+const NAMED: &str = "web*2 -> cache:redis*3, db:postgres; dns";
 const BASELINE_SECONDS: u64 = 10;
 const FAULT_SECONDS: u64 = 15;
 const AFTER_SECONDS: u64 = 12;
@@ -116,9 +118,9 @@ fn a_filter_that_leaves_no_record() {
         SHOP,
         "silent cache-0+cache-2",
         expect![[r#"
-        +1.4 s cache network.filter [cache-0 cache-2] via cache → web
-        +15.8 s silence
-    "#]],
+            +1.4 s cache network.filter [cache-0 cache-2] via cache → web
+            +15.8 s silence
+        "#]],
     );
 }
 
@@ -140,9 +142,9 @@ fn a_filter_in_the_middle_of_a_chain() {
         CHAIN,
         "filter c",
         expect![[r#"
-        +0.6 s c network.filter [c-0] via c → a
-        +16.2 s silence
-    "#]],
+            +0.6 s c network.filter [c-0] via c → a
+            +16.2 s silence
+        "#]],
     );
 }
 
@@ -152,11 +154,11 @@ fn a_wrong_port() {
         SHOP,
         "port cache",
         expect![[r#"
-        +0.4 s cache network.misroute [cache-2] via cache → web
-        +1.0 s cache network.misroute [cache-1 cache-2] via cache → web
-        +2.6 s cache network.misroute [cache-0 cache-1 cache-2] via cache → web
-        +16.4 s silence
-    "#]],
+            +0.4 s cache network.misroute [cache-2] via cache → web
+            +1.0 s cache network.misroute [cache-1 cache-2] via cache → web
+            +2.6 s cache network.misroute [cache-0 cache-1 cache-2] via cache → web
+            +16.4 s silence
+        "#]],
     );
 }
 
@@ -178,11 +180,11 @@ fn lossy_cache_pods() {
         SHOP,
         "loss cache 0.2",
         expect![[r#"
-        +1.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
-        +16.8 s cache network.loss [cache-0 cache-1] via cache → web
-        +17.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
-        +18.8 s silence
-    "#]],
+            +1.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
+            +16.8 s cache network.loss [cache-0 cache-1] via cache → web
+            +17.0 s cache network.loss [cache-0 cache-1 cache-2] via cache → web
+            +18.8 s silence
+        "#]],
     );
 }
 
@@ -192,9 +194,9 @@ fn a_lossy_web_pod() {
         SHOP,
         "loss web-0 0.15",
         expect![[r#"
-        +1.8 s web network.loss [web-0] via web
-        +18.4 s silence
-    "#]],
+            +1.8 s web network.loss [web-0] via web
+            +18.4 s silence
+        "#]],
     );
 }
 
@@ -204,9 +206,9 @@ fn slow_links_to_the_cache() {
         SHOP,
         "delay cache 30",
         expect![[r#"
-        +1.2 s cache network.delay [cache-0 cache-1 cache-2] via cache → web
-        +16.2 s silence
-    "#]],
+            +1.2 s cache network.delay [cache-0 cache-1 cache-2] via cache → web
+            +16.2 s silence
+        "#]],
     );
 }
 
@@ -216,9 +218,9 @@ fn slow_links_to_one_web_pod() {
         SHOP,
         "delay web-1 30",
         expect![[r#"
-        +1.2 s web network.delay [web-1] via web
-        +16.4 s silence
-    "#]],
+            +1.2 s web network.delay [web-1] via web
+            +16.4 s silence
+        "#]],
     );
 }
 
@@ -276,9 +278,9 @@ fn a_stopped_database() {
         SHOP,
         "pause db",
         expect![[r#"
-        +1.4 s db process.hang [db-0] via db → web
-        +15.8 s silence
-    "#]],
+            +1.4 s db process.hang [db-0] via db → web
+            +15.8 s silence
+        "#]],
     );
 }
 
@@ -288,10 +290,10 @@ fn a_flushed_cache() {
         SHOP,
         "flush cache",
         expect![[r#"
-        +1.0 s cache cache.cold [cache-0 cache-1 cache-2] via cache → web
-        +16.0 s cache cache.cold [cache-1 cache-2] via cache → web
-        +19.8 s silence
-    "#]],
+            +1.0 s cache cache.cold [cache-0 cache-1 cache-2] via cache → web
+            +16.0 s cache cache.cold [cache-1 cache-2] via cache → web
+            +19.8 s silence
+        "#]],
     );
 }
 
@@ -301,9 +303,9 @@ fn one_flushed_cache_of_two() {
         FANOUT,
         "flush price-1",
         expect![[r#"
-        +1.0 s price cache.cold [price-1] via price → front
-        +16.0 s silence
-    "#]],
+            +1.0 s price cache.cold [price-1] via price → front
+            +16.0 s silence
+        "#]],
     );
 }
 
@@ -313,9 +315,9 @@ fn a_database_with_little_cpu() {
         CHAIN,
         "cpu store 8",
         expect![[r#"
-        +0.8 s store resource.cpu [store-0] via store → a
-        +16.0 s silence
-    "#]],
+            +0.6 s store resource.cpu [store-0] via store → a
+            +16.0 s silence
+        "#]],
     );
 }
 
@@ -325,9 +327,9 @@ fn a_web_tier_with_little_cpu() {
         SHOP,
         "cpu web 12",
         expect![[r#"
-        +0.8 s web resource.cpu [web-0 web-1] via web
-        +16.0 s silence
-    "#]],
+            +0.6 s web resource.cpu [web-0 web-1] via web
+            +16.0 s silence
+        "#]],
     );
 }
 
@@ -337,9 +339,9 @@ fn a_slow_service_in_a_chain() {
         CHAIN,
         "slow d 30",
         expect![[r#"
-        +2.4 s d app.slow [d-0] via d → a
-        +15.8 s silence
-    "#]],
+            +2.4 s d app.slow [d-0] via d → a
+            +15.8 s silence
+        "#]],
     );
 }
 
@@ -349,9 +351,9 @@ fn a_locked_database() {
         CHAIN,
         "slow store 8",
         expect![[r#"
-        +2.4 s store db.lock [store-0] via store → a
-        +15.8 s silence
-    "#]],
+            +2.4 s store db.lock [store-0] via store → a
+            +15.8 s silence
+        "#]],
     );
 }
 
@@ -361,9 +363,9 @@ fn a_failing_service() {
         FANOUT,
         "error stock 0.5",
         expect![[r#"
-        +1.8 s stock app.error [stock-0 stock-1] via stock → front
-        +17.2 s silence
-    "#]],
+            +1.8 s stock app.error [stock-0 stock-1] via stock → front
+            +17.2 s silence
+        "#]],
     );
 }
 
@@ -385,8 +387,179 @@ fn a_surge_into_a_chain() {
         CHAIN,
         "surge 2.5",
         expect![[r#"
-        +1.2 s a load.surge [a-0] via a
+            +1.2 s a load.surge [a-0] via a
+            +17.0 s silence
+        "#]],
+    );
+}
+
+#[test]
+fn a_database_that_works_more_for_each_request() {
+    check(
+        CHAIN,
+        "work store 6",
+        expect![[r#"
+        +2.4 s store db.slow [store-0] via store → a
+        +11.6 s silence
+        +13.2 s store db.slow [store-0] via store → a
+        +14.0 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_database_that_turns_callers_away() {
+    check(
+        CHAIN,
+        "full store 0.4",
+        expect![[r#"
+        +2.2 s store db.connections [store-0] via store → a
         +17.0 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_database_that_fails_statements() {
+    check(
+        CHAIN,
+        "error store 0.4",
+        expect![[r#"
+        +1.8 s store app.error [store-0] via store → a
+        +17.0 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_cache_that_refuses_its_clients() {
+    check(
+        SHOP,
+        "auth cache 1.0",
+        expect![[r#"
+        +1.6 s cache cache.auth [cache-0 cache-1 cache-2] via cache → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_cache_without_room() {
+    check(
+        SHOP,
+        "evict cache 0.6",
+        expect![[r#"
+        +1.4 s cache cache.eviction [cache-0 cache-1 cache-2] via cache → web
+        +15.6 s cache cache.cold [cache-0 cache-1 cache-2] via cache → web
+        +16.6 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_link_that_is_down() {
+    check(
+        SHOP,
+        "down cache-1",
+        expect![[r#"
+        +0.8 s cache network.down [cache-1] via cache → web
+        +16.2 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_link_that_is_down_in_a_chain() {
+    check(
+        CHAIN,
+        "down d",
+        expect![[r#"
+        +0.8 s d network.down [d-0] via d → a
+        +16.2 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn large_answers_that_do_not_pass() {
+    check(
+        CHAIN,
+        "mtu store 0.4",
+        expect![[r#"
+        +1.0 s store network.mtu [store-0] via store → a
+        +16.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn killed_for_want_of_memory() {
+    check(
+        SHOP,
+        "oom cache-0 4",
+        expect![[r#"
+        +0.2 s cache resource.memory [cache-0] via cache → web
+        +18.6 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_process_that_reads_and_does_not_answer() {
+    check(
+        CHAIN,
+        "mute d",
+        expect![[r#"
+        +2.6 s d process.hang [d-0] via d → a
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn names_that_nobody_answers() {
+    check(
+        NAMED,
+        "nodns dns",
+        expect![[r#"
+        +2.2 s dns dns.failure [dns-0] via dns → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn names_that_come_late() {
+    check(
+        NAMED,
+        "slowdns dns 200",
+        expect![[r#"
+        +2.4 s dns dns.delay [dns-0] via dns → web
+        +18.0 s silence
+    "#]],
+    );
+}
+
+/// Look-ups fail, and it is their client's network.
+#[test]
+fn loss_at_all_who_ask_for_names() {
+    check(
+        NAMED,
+        "loss web 0.3",
+        expect![[r#"
+        +1.2 s web network.loss [web-0 web-1] via web
+        +18.4 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn nothing_with_names() {
+    check(
+        NAMED,
+        "none",
+        expect![[r#"
+        nothing said
     "#]],
     );
 }

@@ -30,7 +30,7 @@ const ERROR_RISE_MIN: f64 = 0.1;
 const ERRORS_MIN: u32 = 5;
 /// Connections that were opened and closed, per error, from which a database turns callers away.
 const TURNED_AWAY_SHARE: f64 = 0.7;
-/// CPU per request over usual, below which a slow database waits rather than works.
+/// CPU per request over usual, from which a slow server works rather than waits.
 const WORKING_RATIO_MIN: f64 = 1.5;
 
 /// The slowness of `pod` as a server, if it is beyond noise and has lasted.
@@ -117,19 +117,23 @@ fn mechanism(scene: &Scene<'_>, pod: PodIx) -> Mechanism {
     if scene.protocol(pod) != Some(Protocol::Postgres) {
         return Mechanism::AppSlow;
     }
-    let view = &scene.pods[pod];
-    let per_request = view.usage.as_ref().map(|usage| {
-        let cores = usage.now.value.cpu_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
-        let ratio = |cores: f64, rate: f64| if rate > 0.0 { cores / rate } else { 0.0 };
-        (
-            ratio(cores, view.demand.now),
-            ratio(usage.norm.cores.median, view.demand.usual),
-        )
-    });
-    match per_request {
-        Some((now, usual)) if now < WORKING_RATIO_MIN * usual => Mechanism::DbLock,
-        Some(_) | None => Mechanism::DbSlow,
+    if scene.pods[pod].usage.is_none() || works_more(scene, pod) {
+        Mechanism::DbSlow
+    } else {
+        Mechanism::DbLock
     }
+}
+
+/// Each request costs `pod` more CPU than it usually does: it is not the CPU that is short.
+#[must_use]
+pub fn works_more(scene: &Scene<'_>, pod: PodIx) -> bool {
+    let view = &scene.pods[pod];
+    let per_request = |cores: f64, rate: f64| if rate > 0.0 { cores / rate } else { 0.0 };
+    view.usage.as_ref().is_some_and(|usage| {
+        let cores = usage.now.value.cpu_ns as f64 / 1e9 / usage.now.seconds.max(0.001);
+        let usual = per_request(usage.norm.cores.median, view.demand.usual);
+        per_request(cores, view.demand.now) >= WORKING_RATIO_MIN * usual
+    })
 }
 
 fn errors(scene: &Scene<'_>) -> Vec<Finding> {

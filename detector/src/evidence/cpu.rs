@@ -2,7 +2,7 @@
 //!
 //! Shortage that comes with more demand is a symptom of whatever raised the demand, and is not told here.
 
-use super::app::slowdown;
+use super::app::{slowdown, works_more};
 use super::{Certainty, Finding, by_service, names};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
@@ -101,6 +101,8 @@ fn pod_shortage(scene: &Scene<'_>, pod: PodIx) -> Option<f64> {
     match (throttled, lowered, waits, slow) {
         (true, true, _, _) => Some(0.92),
         (false, true, _, _) if pinched(scene, view.service) => Some(LIMIT_STRENGTH),
+        // A limit that always was there, and bites because each request costs more: the program is at fault.
+        (true, false, _, true) if works_more(scene, pod) => None,
         (true, false, _, true) => Some(LIMIT_STRENGTH),
         (false, _, true, true) => Some(0.7),
         (true, false, _, false) | (false, _, _, false) | (false, _, false, true) => None,

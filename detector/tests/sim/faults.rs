@@ -1,7 +1,9 @@
 //! What faults do to simulated traffic, following the table of signatures that was measured on a real kernel.
 
 use gauntlet_probes::entity::PodName;
-use gauntlet_probes::frame::{Direction, DropSample, ProcessEvent, ProcessEventKind, RetransmitCount, Transport};
+use gauntlet_probes::frame::{
+    Direction, DnsSample, DropSample, LatencyHistogram, ProcessEvent, ProcessEventKind, RetransmitCount, Transport,
+};
 use rand::Rng;
 
 use super::spec::Kind;
@@ -55,11 +57,31 @@ pub fn cpu_limited(sim: &Sim, pod: usize) -> bool {
 }
 
 pub fn slowness(sim: &Sim, pod: usize) -> f64 {
-    hits(sim, &["cpu", "slow"], pod).unwrap_or(1.0)
+    hits(sim, &["cpu", "slow", "work"], pod).unwrap_or(1.0)
+}
+
+/// By how much more a request costs the CPU: a missing index, say.
+pub fn work(sim: &Sim, pod: usize) -> f64 {
+    hits(sim, &["work"], pod).unwrap_or(1.0)
+}
+
+/// Share of lookups that miss because the memory is full.
+pub fn evicts(sim: &Sim, pod: usize) -> Option<f64> {
+    hits(sim, &["evict"], pod)
+}
+
+/// Memory in use and its limit, bytes.
+pub fn memory(sim: &Sim, pod: usize) -> (u64, u64) {
+    let limit_bytes = 64 << 20;
+    let full = evicts(sim, pod).is_some();
+    (
+        if full { limit_bytes - (1 << 20) } else { limit_bytes / 2 },
+        limit_bytes,
+    )
 }
 
 pub fn errs(sim: &mut Sim, pod: usize) -> bool {
-    hits(sim, &["error"], pod).is_some_and(|share| sim.rng.random_bool(share))
+    hits(sim, &["error", "auth"], pod).is_some_and(|share| sim.rng.random_bool(share))
 }
 
 pub fn network_ms(sim: &Sim, caller: Option<usize>, callee: usize) -> f64 {
@@ -71,7 +93,8 @@ pub fn network_ms(sim: &Sim, caller: Option<usize>, callee: usize) -> f64 {
 }
 
 pub fn reachable(sim: &Sim, (_, callee): (Option<usize>, usize)) -> bool {
-    hits(sim, &["filter", "reject", "silent", "port", "pause"], callee).is_none() && sim.down_until[callee].is_none()
+    let cut = ["filter", "reject", "silent", "port", "pause", "mute", "down"];
+    hits(sim, &cut, callee).is_none() && sim.down_until[callee].is_none()
 }
 
 pub fn before_tick(sim: &mut Sim) {
@@ -85,7 +108,7 @@ pub fn before_tick(sim: &mut Sim) {
     let first = now == since + 1;
     match fault.kind.as_str() {
         "flush" if first => fault.pods.iter().for_each(|&pod| sim.flushed_at[pod] = Some(now)),
-        "kill" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
+        "kill" | "oom" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
             for &pod in &fault.pods {
                 sim.down_until[pod] = Some(now + 4);
                 sim.frame.events.push(ProcessEvent {
@@ -93,7 +116,11 @@ pub fn before_tick(sim: &mut Sim) {
                     pod: PodName::new(sim.app.pods[pod].name.clone()),
                     tgid: 1000 + now as u32,
                     comm: "server".to_owned(),
-                    kind: ProcessEventKind::Signalled(9),
+                    kind: if fault.kind == "oom" {
+                        ProcessEventKind::OomKilled
+                    } else {
+                        ProcessEventKind::Signalled(9)
+                    },
                 });
             }
         }
@@ -111,6 +138,19 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
     }
     if hits(sim, &["pause"], callee).is_some() {
         return Some((hang(sim, caller, callee), false));
+    }
+    if hits(sim, &["mute"], callee).is_some() {
+        return Some((unanswered(sim, caller, callee), false));
+    }
+    if hits(sim, &["full"], callee).is_some_and(|share| sim.rng.random_bool(share)) {
+        turned_away(sim, caller, callee);
+        return Some((1.0, false));
+    }
+    if hits(sim, &["down"], callee).is_some() {
+        return Some((no_way(sim, caller, callee), false));
+    }
+    if hits(sim, &["mtu"], callee).is_some_and(|share| sim.rng.random_bool(share)) {
+        return Some((too_big(sim, caller, callee), false));
     }
     if hits(sim, &["reject"], callee).is_some() {
         refused(sim, caller, callee);
@@ -192,6 +232,91 @@ fn hang(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     kind.timeout_ms()
 }
 
+/// The process reads the request and never answers it: the caller's patience ends, and it opens another connection.
+fn unanswered(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
+    let now_ns = sim.now_ns();
+    let since_ns = sim.active.as_ref().map_or(now_ns, |active| super::ns_at(active.since));
+    let kind = sim.app.services[sim.app.pods[callee].service].kind;
+    let tick = sim.edges.entry((caller, callee)).or_default();
+    for (side, l7) in [
+        (&mut tick.client, &mut tick.client_l7),
+        (&mut tick.server, &mut tick.server_l7),
+    ] {
+        side.connects_attempted += 1;
+        side.connects_opened += 1;
+        side.connects_closed += 1;
+        let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
+        l7.requests += 1;
+        l7.outstanding += 1;
+        l7.outstanding_age_ns_max = (now_ns - since_ns).min((kind.timeout_ms() * 1e6) as u64);
+    }
+    kind.timeout_ms()
+}
+
+/// A new connection is answered with an error and closed: the server has too many already.
+fn turned_away(sim: &mut Sim, caller: Option<usize>, callee: usize) {
+    let kind = sim.app.services[sim.app.pods[callee].service].kind;
+    let tick = sim.edges.entry((caller, callee)).or_default();
+    for (side, l7) in [
+        (&mut tick.client, &mut tick.client_l7),
+        (&mut tick.server, &mut tick.server_l7),
+    ] {
+        side.connects_attempted += 1;
+        side.connects_opened += 1;
+        side.connects_closed += 1;
+        let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
+        (l7.requests, l7.responses, l7.errors) = (l7.requests + 1, l7.responses + 1, l7.errors + 1);
+        l7.latency.record_us(900);
+    }
+}
+
+/// The pod's link is down: its neighbour is not found, and the kernel says that there is no way to the host.
+fn no_way(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
+    let tick = sim.edges.entry((caller, callee)).or_default();
+    tick.client.connects_attempted += 1;
+    tick.client.connects_failed.push((113, 1));
+    tick.client.retransmits.push(RetransmitCount {
+        handshake: true,
+        error: Some(-16),
+        count: 1,
+    });
+    dropped(sim, caller, callee, "NEIGH_FAILED", "neigh_invalidate", 60);
+    250.0
+}
+
+/// A large answer leaves the server again and again, and does not pass.
+fn too_big(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
+    let kind = sim.app.services[sim.app.pods[callee].service].kind;
+    let tick = sim.edges.entry((caller, callee)).or_default();
+    tick.server.retransmits.push(RetransmitCount {
+        handshake: false,
+        error: Some(0),
+        count: 1,
+    });
+    tick.client_l7.get_or_insert_with(|| empty_l7(kind.protocol())).requests += 1;
+    let served = tick.server_l7.get_or_insert_with(|| empty_l7(kind.protocol()));
+    (served.requests, served.responses) = (served.requests + 1, served.responses + 1);
+    dropped(sim, caller, callee, "PKT_TOO_BIG", "ip_forward", 1500);
+    kind.timeout_ms()
+}
+
+fn dropped(sim: &mut Sim, caller: Option<usize>, callee: usize, reason: &str, symbol: &str, length_bytes_max: u32) {
+    sim.frame.drops.push(DropSample {
+        at: None,
+        reason: reason.to_owned(),
+        symbol: symbol.to_owned(),
+        direction: Direction::Forward,
+        source: caller.map(|caller| sim.app.peer(caller)),
+        target: Some(sim.app.peer(callee)),
+        port: port(sim, callee),
+        to_server: true,
+        transport: Transport::Tcp,
+        count: 1,
+        syn_count: 0,
+        length_bytes_max,
+    });
+}
+
 /// First what is open falls silent, then nothing opens.
 fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     let recorded = hits(sim, &["filter"], callee).is_some();
@@ -228,4 +353,55 @@ fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
         });
     }
     if kind == Kind::Redis { 100.0 } else { 250.0 }
+}
+
+/// Look-ups of this tick: each pod that calls others asks for names, as connections come of age.
+pub fn look_ups(sim: &mut Sim) {
+    let Some(server) = sim.app.pods.iter().position(|pod| pod.name.starts_with("dns")) else {
+        return;
+    };
+    let unanswered = hits(sim, &["nodns"], server).is_some();
+    let late_ms = hits(sim, &["slowdns"], server);
+    for client in 0..sim.app.pods.len() {
+        if sim.app.services[sim.app.pods[client].service].calls.is_empty() {
+            continue;
+        }
+        let queries = sim.rng.random_range(0..3);
+        // Questions and answers get lost.
+        let lost = hits(sim, &["loss"], client).map_or(0.0, |share| 1.0 - (1.0 - share) * (1.0 - share));
+        let answered = (0..queries)
+            .filter(|_| !unanswered && !sim.rng.random_bool(lost))
+            .count() as u32;
+        let mut sample = DnsSample {
+            client: sim.app.peer(client),
+            server: sim.app.peer(server),
+            queries,
+            responses: answered,
+            nxdomain: 0,
+            failures: 0,
+            unanswered: queries - answered,
+            latency: LatencyHistogram::default(),
+        };
+        for _ in 0..sample.responses {
+            sample
+                .latency
+                .record_us(300 + late_ms.map_or(0, |ms| (ms * 1e3) as u64));
+        }
+        if queries > 0 {
+            sim.frame.dns.push(sample);
+        }
+    }
+}
+
+/// What a request waits for names, milliseconds, and whether it gets them.
+pub fn named(sim: &mut Sim, pod: usize) -> (f64, bool) {
+    let Some(fault) = sim.active.as_ref().map(|active| active.fault.clone()) else {
+        return (0.0, true);
+    };
+    let calls = !sim.app.services[sim.app.pods[pod].service].calls.is_empty();
+    match fault.kind.as_str() {
+        "nodns" if calls && sim.rng.random_bool(0.5) => (50.0, false),
+        "slowdns" if calls && sim.rng.random_bool(0.5) => (fault.value, true),
+        _ => (0.0, true),
+    }
 }

@@ -120,7 +120,7 @@ impl Sim {
     }
 
     pub fn now_ns(&self) -> u64 {
-        1_000_000_000_000 + self.tick * TICK_NS
+        ns_at(self.tick)
     }
 
     pub fn begin(&mut self, fault: Fault) {
@@ -155,10 +155,15 @@ impl Sim {
             let _ = self.call(None, entrance);
         }
         self.recycle();
+        faults::look_ups(self);
         self.finish()
     }
 
     fn finish(&mut self) -> Frame {
+        // What waits unread shows in every frame, traffic or not.
+        for (&edge, _) in self.pools.iter().filter(|(_, pool)| pool.unread > 0) {
+            self.edges.entry(edge).or_default();
+        }
         for (&(caller, callee), tick) in &self.edges {
             let pool = self.pools.get(&(caller, callee)).copied();
             let mut tick = tick.clone();
@@ -212,6 +217,7 @@ impl Sim {
     fn usage(&mut self, pod: usize) -> UsageSample {
         let limited = faults::cpu_limited(self, pod);
         let busy = self.cpu_ns[pod] as f64 / TICK_NS as f64;
+        let (memory_bytes, memory_limit_bytes) = faults::memory(self, pod);
         let throttled = if limited || busy > 0.6 { 1 } else { 0 };
         UsageSample {
             cpu_ns: Some(self.cpu_ns[pod]),
@@ -220,6 +226,8 @@ impl Sim {
             cpu_throttled_periods: Some(throttled * 2),
             cpu_throttled_ns: Some(u64::from(throttled) * 100_000_000),
             run_queue_wait_ns: Some(self.cpu_ns[pod] / 10 + u64::from(throttled) * 80_000_000),
+            memory_bytes: Some(memory_bytes),
+            memory_limit_bytes: Some(memory_limit_bytes),
             process_count: Some(1),
             ..UsageSample::default()
         }
@@ -298,8 +306,8 @@ impl Sim {
             if answered {
                 l7.responses += 1;
                 l7.errors += u32::from(!ok);
-                l7.hits += u32::from(hit == Some(true));
-                l7.misses += u32::from(hit == Some(false));
+                l7.hits += u32::from(ok && hit == Some(true));
+                l7.misses += u32::from(ok && hit == Some(false));
                 l7.latency.record_us((ms * 1e3) as u64);
             }
         }
@@ -310,14 +318,16 @@ impl Sim {
         let service = self.app.pods[pod].service;
         let kind = self.app.services[service].kind;
         let cost_ms = kind.cost_ms();
-        self.cpu_ns[pod] += (cost_ms * 1e6) as u64;
+        self.cpu_ns[pod] += (cost_ms * faults::work(self, pod) * 1e6) as u64;
         // An M/M/1-like slowing with the share of the tick that this pod has been busy.
         let busy = (self.cpu_ns[pod] as f64 / TICK_NS as f64).min(0.95);
         let mut ms = cost_ms * self.noise() / (1.0 - busy) * faults::slowness(self, pod);
         if self.stall {
             ms += 40.0;
         }
-        let mut ok = !faults::errs(self, pod);
+        let (lookup_ms, found) = faults::named(self, pod);
+        ms += lookup_ms;
+        let mut ok = !faults::errs(self, pod) && found;
         let calls = self.app.services[service].calls.clone();
         let mut fall_through = true;
         for callee_service in calls {
@@ -334,7 +344,10 @@ impl Sim {
             }
         }
         let hit = (kind == Kind::Redis).then(|| {
-            let misses = self.flushed_at[pod].map_or(0.03, |at| (-(((self.tick - at) as f64) / 60.0)).exp().max(0.03));
+            let cold = |at: u64| (-(((self.tick - at) as f64) / 60.0)).exp().max(0.03);
+            let misses = faults::evicts(self, pod)
+                .or(self.flushed_at[pod].map(cold))
+                .unwrap_or(0.03);
             !self.rng.random_bool(misses)
         });
         (ms, ok, hit)
@@ -371,6 +384,11 @@ impl Sim {
         }
         count
     }
+}
+
+/// End of a tick.
+pub fn ns_at(tick: u64) -> u64 {
+    1_000_000_000_000 + tick * TICK_NS
 }
 
 pub fn empty_l7(protocol: Protocol) -> L7Sample {
