@@ -168,3 +168,62 @@ fn servers(scene: &Scene<'_>) -> BTreeMap<PodIx, Server> {
     }
     servers
 }
+
+#[cfg(test)]
+mod tests {
+    use gauntlet_probes::entity::{Peer, PodName};
+    use gauntlet_probes::frame::{DnsSample, LatencyHistogram, MonotonicNanos};
+
+    use super::{CEASED_NS, Server};
+    use crate::diagnosis::Mechanism;
+
+    const TICK_NS: MonotonicNanos = 200_000_000;
+
+    fn sample(answered: u32, unanswered: u32) -> DnsSample {
+        DnsSample {
+            client: Peer::Pod(PodName::new("client")),
+            server: Peer::Pod(PodName::new("dns")),
+            queries: answered + unanswered,
+            responses: answered,
+            nxdomain: 0,
+            failures: 0,
+            unanswered,
+            latency: LatencyHistogram::default(),
+        }
+    }
+
+    /// Ten ticks in each of which every client has two look-ups; those of the first `failing` clients fail.
+    fn server(clients: usize, failing: usize) -> Server {
+        let mut server = Server::default();
+        for tick in 1..=10 {
+            for client in 0..clients {
+                let sample = if client < failing { sample(0, 2) } else { sample(2, 0) };
+                server.all.add(tick * TICK_NS, &sample);
+                server
+                    .clients
+                    .entry(Some(client))
+                    .or_default()
+                    .add(tick * TICK_NS, &sample);
+            }
+        }
+        server
+    }
+
+    #[test]
+    fn a_server_is_wrong_if_its_clients_agree() {
+        assert_eq!(server(3, 3).mechanism(10 * TICK_NS), Some(Mechanism::DnsFailure));
+        assert_eq!(
+            server(9, 4).mechanism(10 * TICK_NS),
+            None,
+            "four of nine have trouble of their own"
+        );
+    }
+
+    #[test]
+    fn it_is_over_when_look_ups_succeed_or_stop_failing() {
+        let mut healed = server(2, 2);
+        healed.all.add(11 * TICK_NS, &sample(3, 0));
+        assert_eq!(healed.mechanism(11 * TICK_NS), None);
+        assert_eq!(server(2, 2).mechanism(10 * TICK_NS + CEASED_NS), None);
+    }
+}

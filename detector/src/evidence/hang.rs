@@ -86,11 +86,7 @@ fn is_mute(scene: &Scene<'_>, pod: PodIx) -> bool {
         let flow = edge.now.value.best();
         failing(edge) || flow.is_some_and(|flow| flow.outstanding > 0 || flow.opening_age_ns > 0)
     });
-    let throttled = view
-        .usage
-        .as_ref()
-        .is_some_and(|usage| usage.now.value.throttled_ratio() >= THROTTLED_MIN);
-    if waits || throttled {
+    if waits || throttled(scene, pod) {
         return false;
     }
     let (mut requests, mut expected) = (0, 0.0);
@@ -115,7 +111,7 @@ fn is_mute(scene: &Scene<'_>, pod: PodIx) -> bool {
 /// Processes that do not read what has arrived.
 fn unread(scene: &Scene<'_>) -> Vec<Finding> {
     let hung: Vec<PodIx> = (0..scene.pods.len())
-        .filter(|&pod| stuck(scene, pod) && idle(scene, pod))
+        .filter(|&pod| stuck(scene, pod) && idle(scene, pod) && !throttled(scene, pod))
         .collect();
     by_service(scene, hung)
         .into_iter()
@@ -160,4 +156,10 @@ fn idle(scene: &Scene<'_>, pod: PodIx) -> bool {
         recent_cores <= IDLE_CORES.max(IDLE_CPU_SHARE * usage.norm.cores.median)
             || usage.norm.cores.median <= IDLE_CORES
     })
+}
+
+/// Processes that are not let run are not stuck: they are short of CPU.
+fn throttled(scene: &Scene<'_>, pod: PodIx) -> bool {
+    let usage = scene.pods[pod].usage.as_ref();
+    usage.is_some_and(|usage| usage.now.value.throttled_ratio() >= THROTTLED_MIN)
 }
