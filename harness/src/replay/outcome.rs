@@ -3,8 +3,8 @@
 use super::Replayed;
 use crate::recording::Recording;
 use crate::recording::container::sha256_hex;
-use crate::run::result::DetectorResult;
-use crate::suite::outcome::{CaseResult, DetectorOutcome, Mode, SUITE_RESULT_VERSION, SuiteResult};
+use crate::suite::case;
+use crate::suite::outcome::{CaseResult, Mode, SUITE_RESULT_VERSION, SuiteResult};
 
 /// Puts recordings in the order of results: by scenario, seed, digest. One that is there twice is taken once.
 pub fn put_in_order(recordings: &mut Vec<Recording>) {
@@ -52,38 +52,11 @@ pub fn digest_of(recordings: &[Recording]) -> String {
 /// The case of one replayed recording, as trial `trial` of its scenario in this result.
 #[must_use]
 pub fn case_result(recording: &Recording, replayed: &Replayed, trial: u32) -> CaseResult {
-    let result = &replayed.result;
-    let plan = &recording.evidence.plan;
-    let causes = plan.truth.causes.iter();
-    CaseResult {
-        scenario: result.scenario.clone(),
-        trial,
-        seed: plan.seed,
-        app: result.app.clone(),
-        labels: plan.scenario.labels.clone(),
-        recording: Some(recording.digest.clone()),
-        directory: recording.directory.clone(),
-        validity: result.validity.clone(),
-        invalid_attempts: Vec::new(),
-        truth: causes
-            .map(|cause| format!("{}: {}", cause.place, cause.mechanism))
-            .collect(),
-        detector: detector_outcome(&result.detector, replayed.failure().map(str::to_owned)),
-        rivals: result
-            .rivals
-            .iter()
-            .map(|rival| detector_outcome(rival, None))
-            .collect(),
-    }
-}
-
-fn detector_outcome(detector: &DetectorResult, failure: Option<String>) -> DetectorOutcome {
-    let first = detector.answer.as_ref().and_then(|answer| answer.candidates.first());
-    DetectorOutcome {
-        name: detector.score.detector.clone(),
-        score: detector.score.clone(),
-        judgement: detector.judgement.clone(),
-        first: first.cloned(),
-        failure,
-    }
+    let of_run = case::of_run(
+        &recording.evidence.plan.scenario,
+        &replayed.result,
+        recording.directory.clone(),
+        Some(recording.digest.clone()),
+    );
+    CaseResult { trial, ..of_run }
 }

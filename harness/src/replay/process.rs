@@ -170,7 +170,13 @@ impl Listener {
             }
             Ok(DetectorLine::Diagnosis(diagnosis)) if !is_first => self.state(diagnosis),
             Ok(DetectorLine::Summary(summary)) if !is_first => self.heard.end.summary = Some(summary),
-            Ok(DetectorLine::Ready { .. } | DetectorLine::Diagnosis(_) | DetectorLine::Summary(_)) | Err(_) => {
+            Ok(
+                DetectorLine::Ready { .. }
+                | DetectorLine::Diagnosis(_)
+                | DetectorLine::Summary(_)
+                | DetectorLine::Synced { .. },
+            )
+            | Err(_) => {
                 self.heard.end.nonsense_count += 1;
                 self.nonsense
                     .get_or_insert_with(|| shown(&String::from_utf8_lossy(line)));

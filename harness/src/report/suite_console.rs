@@ -174,7 +174,7 @@ impl EventSink for PhaseLine {
             | RunEvent::FaultRecovered { .. }
             | RunEvent::Diagnosed(_)
             | RunEvent::DetectorNonsense { .. }
-            | RunEvent::DetectorEnded
+            | RunEvent::DetectorEnded { .. }
             | RunEvent::PodRestarted { .. } => {}
         }
     }

@@ -1,7 +1,6 @@
 //! One live run, from an empty run directory to a result. Brings up and takes down; what happens between is the timeline's.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;

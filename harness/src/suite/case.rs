@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use super::outcome::{CaseResult, DetectorOutcome};
 use crate::check::validity::{Class, Validity};
-use crate::detectors::DetectorEnd;
 use crate::plan::Seed;
 use crate::run::result::{DetectorResult, RunResult};
-use crate::scenario::model::{Place, Scenario};
+use crate::scenario::model::Scenario;
 use crate::score::Score;
 use crate::score::moments::FalseAlarms;
 use crate::score::verdict::judge;
@@ -33,8 +32,8 @@ pub fn of_run(
         validity: result.validity.clone(),
         invalid_attempts: Vec::new(),
         truth: truth_texts(scenario),
-        detector: outcome(&result.detector, failure(&result.detector_end)),
-        rivals: result.rivals.iter().map(|rival| outcome(rival, None)).collect(),
+        detector: outcome(result, &result.detector),
+        rivals: result.rivals.iter().map(|rival| outcome(result, rival)).collect(),
     }
 }
 
@@ -77,41 +76,21 @@ pub fn of_failure(scenario: &Scenario, app: &str, trial: u32, seed: Seed, detect
     }
 }
 
-fn outcome(detector: &DetectorResult, failure: Option<String>) -> DetectorOutcome {
+fn outcome(result: &RunResult, detector: &DetectorResult) -> DetectorOutcome {
+    let name = detector.score.detector.clone();
+    let first = detector.answer.as_ref().and_then(|answer| answer.candidates.first());
     DetectorOutcome {
-        name: detector.score.detector.clone(),
+        failure: result.failure_of(&name).map(str::to_owned),
+        name,
         score: detector.score.clone(),
         judgement: detector.judgement.clone(),
-        first: detector
-            .answer
-            .as_ref()
-            .and_then(|answer| answer.candidates.first().cloned()),
-        failure,
+        first: first.cloned(),
     }
 }
 
-/// How a detector failed, in words; `None`: it did not.
-fn failure(end: &DetectorEnd) -> Option<String> {
-    let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-    let failures = [
-        end.ended_early.then(|| format!("ended by itself ({})", end.outcome)),
-        // An end that was asked for and is no success is a crash or a hang.
-        (!end.ended_early && end.outcome != "exit status: 0").then(|| end.outcome.clone()),
-        count(end.flood_count, "statements beyond the bound"),
-        count(end.nonsense_count, "lines that were none of the protocol's"),
-    ];
-    let failures: Vec<String> = failures.into_iter().flatten().collect();
-    (!failures.is_empty()).then(|| failures.join("; "))
-}
-
 fn truth_texts(scenario: &Scenario) -> Vec<String> {
-    let text = |place: &Place| match place {
-        Place::Service(name) => name.to_string(),
-        Place::Edge { caller, callee } => format!("{caller} → {callee}"),
-        Place::Node(name) => format!("node {name}"),
-    };
     let causes = scenario.truth.root_causes.iter();
     causes
-        .map(|cause| format!("{}: {}", text(&cause.place), cause.mechanism))
+        .map(|cause| format!("{}: {}", cause.place, cause.mechanism))
         .collect()
 }
