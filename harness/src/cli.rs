@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::corpus::CORPUS;
-use crate::score::verdict::Verdict;
-use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
 use crate::detectors::spec::DetectorSpec;
+use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
+use crate::score::verdict::Verdict;
 
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

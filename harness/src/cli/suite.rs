@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::scenario::{CATALOGUE, rendered, show};
 use super::{EXIT_CODES, Exit, Format, TargetKind};
-use crate::detectors::spec::DetectorSpec;
 use crate::check::validity::Class;
+use crate::detectors::spec::DetectorSpec;
 use crate::doctor::error_chain;
 use crate::report::suite_summary;
 use crate::run::directory::write_json;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::sli_text;
+use super::summary::rank;
 use super::text;
-use super::summary::{rank};
 use crate::run::event::{EventSink, RunEvent, TimedEvent};
 use crate::suite::event::{Standing, SuiteEvent, SuiteSink};
 use crate::suite::outcome::CaseResult;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::console::candidate_text;
-use super::text;
 use super::summary::{detector_lines, rank, reached_s};
+use super::text;
 use crate::score::moments::TimeTo;
 use crate::score::summary::{RunOutcome, summarize};
 use crate::suite::outcome::{CaseResult, SuiteResult};
