@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum FeedLine {
     /// What the probes saw in one tick. Sent to a detector that asked for frames when it said `ready`.
-    Frame(Frame),
+    Frame(Box<Frame>),
     /// Asks for `synced` with the same number, once everything before it has been judged. Sent in replays only.
     Sync {
         /// The number, counted up.

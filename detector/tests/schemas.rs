@@ -125,7 +125,7 @@ fn frames_fit() {
     let mut lines: Vec<Value> = records()
         .into_iter()
         .filter_map(|record| match record {
-            Record::Frame(frame) => Some(value(&FeedLine::Frame(frame))),
+            Record::Frame(frame) => Some(value(&FeedLine::Frame(Box::new(frame)))),
             Record::Inventory(_) => None,
         })
         .collect();

@@ -19,8 +19,8 @@ pub(crate) struct BpfArguments {
     /// Build nothing: fail if the object that is checked in is not of these sources.
     #[arg(long)]
     check: bool,
-    /// Build, keep nothing: fail if what comes out is not, byte for byte, the object that is checked in. The same compiler
-    /// and linker give the same bytes wherever the tree lies; with others, it says so and compares nothing.
+    /// Build, keep nothing: fail if what comes out is not, byte for byte, the object that is checked in. Symbols hash the
+    /// place of the tree, so this tells only in the directory in which the object was built, with the same tools.
     #[arg(long, conflicts_with = "check")]
     rebuild_check: bool,
 }
@@ -72,7 +72,8 @@ fn rebuild_check(root: &Path) -> anyhow::Result<()> {
     let (expected, found) = (fs::read(object_path(root))?, fs::read(&rebuilt)?);
     ensure!(
         expected == found,
-        "these sources give another object ({} bytes) than probes/bpf/gauntlet.bpf.o ({} bytes): it was changed by hand",
+        "these sources give another object ({} bytes) than probes/bpf/gauntlet.bpf.o ({} bytes): \
+         it was changed by hand, or built in another directory",
         found.len(),
         expected.len(),
     );

@@ -33,7 +33,7 @@ impl FrameTeller {
         let (queue, frames) = mpsc::sync_channel::<Frame>(FRAMES_WAITING_MAX);
         let (done, written) = mpsc::channel();
         std::thread::spawn(move || {
-            let lines = frames.iter().map(|frame| FeedLine::Frame(frame).to_line());
+            let lines = frames.iter().map(|frame| FeedLine::Frame(Box::new(frame)).to_line());
             // A reader that has gone is no failure of ours: the frames are still judged and recorded.
             let _gone = lines.into_iter().try_for_each(|line| file.write_all(&line));
             let _ended = done.send(());

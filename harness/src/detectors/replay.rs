@@ -49,7 +49,7 @@ pub async fn replay(command: &DetectorCommand, records: impl IntoIterator<Item =
                 Record::Inventory(line) => process.tell(&line),
                 Record::Frame(frame) => {
                     let at_ns = frame.at_ns;
-                    process.feed(&FeedLine::Frame(frame));
+                    process.feed(&FeedLine::Frame(Box::new(frame)));
                     process.sync();
                     if !until_synced(&mut process, at_ns, &mut statements).await {
                         break;
