@@ -26,6 +26,9 @@ use crate::suite::outcome::Mode;
 /// Version of [`Comparison`].
 pub const COMPARISON_VERSION: u32 = 1;
 
+/// Names the group of a case.
+type GroupOf<'a> = &'a dyn Fn(&Case) -> String;
+
 /// Two results side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,7 +131,7 @@ pub fn compare(first: &Evidence, second: &Evidence) -> Comparison {
 #[must_use]
 pub fn summary(evidence: &Evidence) -> String {
     let mut text = format!("{}\n", side_words(&Side::of(evidence)));
-    let groups: [(&str, &dyn Fn(&Case) -> String); 2] = [("scenario", &scenario), ("class on application", &group)];
+    let groups: [(&str, GroupOf<'_>); 2] = [("scenario", &scenario), ("class on application", &group)];
     for (heading, name) in groups {
         let rows: Vec<[String; 5]> = grouped(evidence, name)
             .into_iter()

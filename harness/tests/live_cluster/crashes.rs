@@ -2,7 +2,7 @@
 
 use gauntlet_harness::target::local::{LocalCluster, UpOptions, sweep_stale};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

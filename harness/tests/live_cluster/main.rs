@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufRead;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -25,6 +25,9 @@ const FLAG_WIDTH: f64 = 20.0;
 /// Lowest latency of the axis: nothing that users wait for is quicker.
 const LATENCY_MIN_US: f64 = 100.0;
 
+/// Picks one of a second's latencies, microseconds.
+type LatencyOf = fn(&Second) -> u64;
+
 /// The drawing, what its letters mean, and its numbers as tables.
 pub(super) fn timeline(view: &TimelineView) -> String {
     let mut html = moments(view);
@@ -199,7 +202,7 @@ fn latency(svg: &mut String, seconds: &[Second], x: &Scale, top: f64) {
             label(svg, "end", (LEFT - 8.0, y.at(tick.log10()) + 4.0), &microseconds(tick));
         }
     }
-    let lines: [(&str, fn(&Second) -> u64); 2] = [("p50", |second| second.p50_us), ("p99", |second| second.p99_us)];
+    let lines: [(&str, LatencyOf); 2] = [("p50", |second| second.p50_us), ("p99", |second| second.p99_us)];
     // A second without any good answer has no latency: the line is broken there, not at its lowest.
     for stretch in seconds.split(|second| second.p99_us == 0) {
         for (class, value) in lines {

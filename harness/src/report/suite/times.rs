@@ -9,6 +9,9 @@ use crate::suite::outcome::{CaseResult, DetectorOutcome};
 use super::super::text::seconds_of;
 use super::outcome_of;
 
+/// Picks one of an answer's times.
+type TimeOf = fn(&AnswerScore) -> TimeTo;
+
 /// Distributions of one kind of time.
 #[derive(Clone, Debug)]
 pub struct TimesView {
@@ -41,7 +44,7 @@ pub struct Curve {
 }
 
 pub(super) fn times(cases: &[CaseResult], detectors: &[String]) -> Vec<TimesView> {
-    let kinds: [(&str, &str, fn(&AnswerScore) -> TimeTo); 2] = [
+    let kinds: [(&str, &str, TimeOf); 2] = [
         ("Time to detect", "from the onset to the first alert", |answer| {
             answer.time_to_detect
         }),
