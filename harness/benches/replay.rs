@@ -21,6 +21,7 @@ fn bench(criterion: &mut Criterion) {
     let recording: Recording = open(&path, Salvage::No).expect("a fixture");
     let detector = ReplayDetector {
         program: manifest.join("../target/release/gauntlet-detector"),
+        arguments: Vec::new(),
         is_own: true,
         within: WITHIN,
     };

@@ -1,4 +1,4 @@
-//! A detector that reads one recording: `PROGRAM --replay -`, frames in on stdin, diagnoses out on stdout.
+//! A detector that reads one recording: `PROGRAM … --replay -`, frames in on stdin, diagnoses out on stdout.
 //!
 //! It is a process of its own and gets the recorder's stream, which holds inventory and frames and nothing of the truth.
 //! One that crashes, hangs, floods or talks nonsense has failed, and says why; that is for scores to punish.
@@ -35,6 +35,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 pub struct ReplayDetector {
     /// The program. It takes `--replay -`.
     pub program: PathBuf,
+    /// Its arguments before `--replay -`.
+    pub arguments: Vec<String>,
     /// Whether it is ours; then it is known under which name it speaks.
     pub is_own: bool,
     /// How long it may take for one recording; see [`WITHIN`].
@@ -82,6 +84,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         .map_err(failed)?;
     runtime.block_on(async {
         let mut child = Command::new(&detector.program)
+            .args(&detector.arguments)
             .args(["--replay", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
