@@ -209,7 +209,7 @@ pub struct ReportArgs {
     /// Write the one report here, not to standard output.
     #[arg(long, value_name = "FILE", requires = "format")]
     pub out: Option<PathBuf>,
-    /// An older suite.json to put beside it.
+    /// An older suite.json to put beside it; a file of `gauntlet baseline save` is for `gauntlet gate`.
     #[arg(long, value_name = "SUITE")]
     pub baseline: Option<PathBuf>,
     /// What `gauntlet gate --format markdown` said, to put into the report of a suite.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use gauntlet_detector::weakness::Weakness;
 use gauntlet_harness::check::validity::Class;
 use gauntlet_harness::corpus::CORPUS;
+use gauntlet_harness::gate::limits::{FALL_FROM, FALL_TO, Limit};
 use gauntlet_harness::gate::measure::{ACCURACY_MARGIN, FALSE_ALARM_MARGIN_PER_HOUR, Metric, TIME_MARGIN};
 use gauntlet_harness::gate::report::GateReport;
 use gauntlet_harness::scenario::model::Arm;
@@ -58,7 +59,8 @@ fn the_gate_fails_whoever_lost_and_passes_who_did_not() {
             );
             assert!(one.report.flips.is_empty(), "{name}: {:?}", one.report.flips);
         }
-        if one.lost.contains(&Metric::Accuracy) || one.lost.contains(&Metric::TimeToRootCause) {
+        let lost = |metric: Metric| one.lost.contains(&metric.name());
+        if lost(Metric::Accuracy) || lost(Metric::TimeToRootCause) {
             assert_eq!(one.code, FAILED, "{name}: {:?}\n{table}", one.report.reasons);
         }
         if one.lost.is_empty() {
@@ -89,8 +91,8 @@ struct Replayed {
 /// What the gate says of one.
 struct Judged {
     replayed: Replayed,
-    /// What it lost beyond the gate's margins, whether by chance or not.
-    lost: Vec<Metric>,
+    /// In what it lost more than the gate's margins, whether by chance or not.
+    lost: Vec<&'static str>,
     code: i32,
     report: GateReport,
     took: Duration,
@@ -198,7 +200,9 @@ struct Worth {
     /// Runs with the right answer at the end, and all with a cause to name.
     right: usize,
     asked: usize,
-    /// Mean of AC@1.
+    /// AC@1 of each scenario.
+    scenarios: BTreeMap<String, f64>,
+    /// Their mean.
     accuracy: f64,
     /// Geometric means in seconds; times that were not reached count as long as was watched.
     ttrc_s: f64,
@@ -210,7 +214,7 @@ struct Worth {
 impl Worth {
     fn of(suite: &SuiteResult) -> Self {
         let counts = |case: &&CaseResult| case.validity.class == Class::Valid;
-        let mut scenarios: BTreeMap<&str, Vec<[f64; 3]>> = BTreeMap::new();
+        let mut scenarios: BTreeMap<String, Vec<[f64; 3]>> = BTreeMap::new();
         let (mut right, mut asked, mut false_alarms, mut fault_free_h) = (0, 0, 0, 0.0);
         for case in suite.cases.iter().filter(counts) {
             let score = &case.detector.score;
@@ -222,20 +226,22 @@ impl Worth {
                 asked += 1;
                 right += usize::from(answer.correct_at_end());
                 let times = [answer.time_to_root_cause, answer.time_to_detect].map(|time| seconds(time).ln());
-                let scenario = scenarios.entry(&case.scenario).or_default();
+                let scenario = scenarios.entry(case.scenario.clone()).or_default();
                 scenario.push([answer.full.ac_at[0], times[0], times[1]]);
             }
         }
-        let mean_of = |index: usize| {
-            let of_scenario = |cases: &Vec<[f64; 3]>| mean(cases.iter().map(|case| case[index]));
-            mean(scenarios.values().map(of_scenario))
-        };
+        let of_scenario = |cases: &Vec<[f64; 3]>, index: usize| mean(cases.iter().map(|case| case[index]));
+        let mean_of = |index: usize| mean(scenarios.values().map(|cases| of_scenario(cases, index)));
         Self {
             right,
             asked,
             accuracy: mean_of(0),
             ttrc_s: mean_of(1).exp(),
             ttd_s: mean_of(2).exp(),
+            scenarios: scenarios
+                .iter()
+                .map(|(name, cases)| (name.clone(), of_scenario(cases, 0)))
+                .collect(),
             false_alarms,
             fault_free_h,
         }
@@ -246,16 +252,21 @@ impl Worth {
     }
 
     /// In what it is worse than `sound` by more than the gate's margins.
-    fn lost(&self, sound: &Self) -> Vec<Metric> {
+    fn lost(&self, sound: &Self) -> Vec<&'static str> {
         let alarms = self.false_alarms_per_hour() - sound.false_alarms_per_hour();
+        let fell = |(name, share): (&String, &f64)| sound.scenarios[name] >= FALL_FROM && *share <= FALL_TO;
         let losses = [
-            (Metric::Accuracy, self.accuracy - sound.accuracy < ACCURACY_MARGIN),
-            (Metric::TimeToRootCause, self.ttrc_s / sound.ttrc_s > TIME_MARGIN),
-            (Metric::TimeToDetect, self.ttd_s / sound.ttd_s > TIME_MARGIN),
-            (Metric::FalseAlarms, alarms > FALSE_ALARM_MARGIN_PER_HOUR),
+            (
+                Metric::Accuracy.name(),
+                self.accuracy - sound.accuracy < ACCURACY_MARGIN,
+            ),
+            (Metric::TimeToRootCause.name(), self.ttrc_s / sound.ttrc_s > TIME_MARGIN),
+            (Metric::TimeToDetect.name(), self.ttd_s / sound.ttd_s > TIME_MARGIN),
+            (Metric::FalseAlarms.name(), alarms > FALSE_ALARM_MARGIN_PER_HOUR),
+            (Limit::ScenarioFall.name(), self.scenarios.iter().any(fell)),
         ];
         let lost = losses.into_iter().filter(|(_, lost)| *lost);
-        lost.map(|(metric, _)| metric).collect()
+        lost.map(|(name, _)| name).collect()
     }
 }
 
@@ -293,11 +304,10 @@ fn table(sound: &Replayed, judged: &[Judged]) -> String {
             text.push_str("         the baseline\n");
             return;
         };
-        let lost: Vec<&str> = one.lost.iter().map(|metric| metric.name()).collect();
-        let lost = if lost.is_empty() {
+        let lost = if one.lost.is_empty() {
             "nothing".to_owned()
         } else {
-            lost.join(", ")
+            one.lost.join(", ")
         };
         let (took_s, answer) = (one.took.as_secs_f64(), one.answer());
         writeln!(text, " {took_s:>4.1} s  {answer}; {lost}").expect("a string takes everything");

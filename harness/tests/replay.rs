@@ -207,6 +207,33 @@ fn claimed_moments_are_kept_within_the_recording_and_in_order() {
 }
 
 #[test]
+fn one_that_says_nothing_in_a_recording_keeps_its_name() {
+    let files = scratch();
+    let (spoken, out) = (files.path().join("spoken"), files.path().join("result"));
+    // The fault comes first, and only there it speaks.
+    let detector = format!(
+        "exec:if mkdir '{}' 2>/dev/null; then ODD=prophet; else ODD=deaf; fi; export ODD; '{}'",
+        shown(&spoken),
+        odd_detector()
+    );
+    let corpus = shown(&corpus());
+    let arguments = [
+        "replay",
+        &corpus,
+        "--jobs",
+        "1",
+        "--detector",
+        &detector,
+        "--out",
+        &shown(&out),
+    ];
+    gauntlet(&arguments, &[]);
+    let result: SuiteResult = serde_json::from_slice(&fs::read(&out).expect("a result")).expect("a suite result");
+    let names: Vec<&str> = result.cases.iter().map(|case| case.detector.name.as_str()).collect();
+    assert_eq!(names, ["odd", "odd"]);
+}
+
+#[test]
 fn a_program_that_is_not_there_is_no_miss() {
     for (detector, code, words) in [
         ("no-such-program", 69, "failed to start the detector no-such-program"),

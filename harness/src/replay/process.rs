@@ -61,8 +61,8 @@ pub enum ReplayError {
 pub struct Heard {
     /// How it introduced itself; `None`: it did not.
     pub introduced_as: Option<String>,
-    /// The name under which it speaks, as against the rivals beside it.
-    pub speaks_as: String,
+    /// The name under which it speaks, as against the rivals beside it; `None`: it said nothing.
+    pub speaks_as: Option<String>,
     /// What it and rivals said, in order.
     pub statements: Vec<Received>,
     /// How it ended, and how it failed if it did.
@@ -239,17 +239,12 @@ fn shown(line: &str) -> String {
     line.trim().chars().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement,
-/// or, if they say nothing, under that of their introduction.
-fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> String {
+/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement.
+fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> Option<String> {
     let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
     let mut names = heard.statements.iter().map(|one| one.diagnosis.detector.as_str());
     if detector.is_own {
-        return pipeline::NAME.to_owned();
+        return Some(pipeline::NAME.to_owned());
     }
-    names
-        .find(|name| !is_rival(name))
-        .map(str::to_owned)
-        .or_else(|| heard.introduced_as.clone())
-        .unwrap_or_else(|| detector.program.display().to_string())
+    names.find(|name| !is_rival(name)).map(str::to_owned)
 }
