@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::corpus::CORPUS;
 use crate::score::verdict::Verdict;
 use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
-use crate::detectors::spec::{DetectorSpec, SpecError, SpecSource};
+use crate::detectors::spec::DetectorSpec;
 
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +225,7 @@ pub struct ReplayArgs {
     pub runs: Vec<PathBuf>,
     /// The detector to score, by default ours: a program or `exec:COMMAND`, which gets `--replay -` as its last arguments,
     /// the recording on standard input, and prints what it would print live.
-    #[arg(long, value_name = "DETECTOR", value_parser = replayable)]
+    #[arg(long, value_name = "DETECTOR", value_parser = crate::detectors::spec::replayable)]
     pub detector: Option<DetectorSpec>,
     /// How many to replay at a time. By default as many as there are processors.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -245,21 +245,6 @@ pub struct ReplayArgs {
     /// Read recordings that are cut off, damaged or unsealed as far as they go. Their runs do not count.
     #[arg(long)]
     pub salvage: bool,
-}
-
-/// A detector that recordings can be fed to. It has no name but the one that it calls itself.
-fn replayable(text: &str) -> Result<DetectorSpec, String> {
-    let spec: DetectorSpec = text.parse().map_err(|error: SpecError| error.to_string())?;
-    match spec {
-        DetectorSpec { name: Some(name), .. } => Err(format!(
-            "a replay calls a detector what it calls itself; leave `{name}=` out"
-        )),
-        DetectorSpec {
-            source: SpecSource::Alertmanager(_),
-            ..
-        } => Err("a recording holds no alerts; name a program or `exec:COMMAND`".to_owned()),
-        DetectorSpec { .. } => Ok(spec),
-    }
 }
 
 /// What to do with a corpus.

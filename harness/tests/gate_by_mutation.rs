@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use gauntlet_detector::weakness::Weakness;
 use gauntlet_harness::check::validity::Class;
 use gauntlet_harness::corpus::CORPUS;
-use gauntlet_harness::gate::limits::{FALL_FROM, FALL_TO, Limit};
+use gauntlet_harness::gate::limits::{FALL_FROM, FALL_TO, FALL_TRIALS_MIN, Limit};
 use gauntlet_harness::gate::measure::{ACCURACY_MARGIN, FALSE_ALARM_MARGIN_PER_HOUR, Metric, TIME_MARGIN};
 use gauntlet_harness::gate::report::GateReport;
 use gauntlet_harness::scenario::model::Arm;
@@ -200,9 +200,9 @@ struct Worth {
     /// Runs with the right answer at the end, and all with a cause to name.
     right: usize,
     asked: usize,
-    /// AC@1 of each scenario.
+    /// AC@1 of each scenario that was tried often enough to fall.
     scenarios: BTreeMap<String, f64>,
-    /// Their mean.
+    /// Mean of AC@1 over all scenarios.
     accuracy: f64,
     /// Geometric means in seconds; times that were not reached count as long as was watched.
     ttrc_s: f64,
@@ -240,6 +240,7 @@ impl Worth {
             ttd_s: mean_of(2).exp(),
             scenarios: scenarios
                 .iter()
+                .filter(|(_, cases)| cases.len() >= FALL_TRIALS_MIN)
                 .map(|(name, cases)| (name.clone(), of_scenario(cases, 0)))
                 .collect(),
             false_alarms,

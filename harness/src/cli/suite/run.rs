@@ -10,7 +10,6 @@ use crate::detectors::spec::AskedKind;
 use crate::doctor::error_chain;
 use crate::plan::Seed;
 use crate::report::suite_console::SuiteConsole;
-use crate::recording::container::sha256_hex;
 use crate::recording::directory::SEALED;
 use crate::run::directory::{create, create_stamped};
 use crate::run::environment::Environment;
@@ -166,7 +165,7 @@ impl CaseRunner for LiveRunner<'_> {
             RunError::Target(why) => RunError::Target(format!("{why} (see {})", within.display())),
             other => other,
         })?;
-        let recording = read_opt(&directory.join(SEALED))?.map(|bytes| sha256_hex(&bytes));
+        let recording = read_opt(&directory.join(SEALED))?.map(|bytes| crate::recording::container::sha256_hex(&bytes));
         let environment = read_opt(&directory.join("environment.json"))?;
         let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
         Ok(Ran {
@@ -202,5 +201,5 @@ fn detector_digest(session: &Session) -> Result<String, String> {
         let read = std::fs::read(program);
         digested.extend(read.map_err(|error| format!("failed to read the detector {}: {error}", program.display()))?);
     }
-    Ok(sha256_hex(&digested))
+    Ok(crate::recording::container::sha256_hex(&digested))
 }
