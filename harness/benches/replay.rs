@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gauntlet_harness::recording::directory::{Salvage, open};
 use gauntlet_harness::recording::{Recording, span_of};
 use gauntlet_harness::replay::process::{WITHIN, hear};
-use gauntlet_harness::replay::{ReplayDetector, replay};
+use gauntlet_harness::replay::{ReplayDetector, replay_all};
 use gauntlet_harness::run::judge::{Said, judge_run};
 
 fn bench(criterion: &mut Criterion) {
@@ -21,14 +21,16 @@ fn bench(criterion: &mut Criterion) {
     let recording: Recording = open(&path, Salvage::No).expect("a fixture");
     let detector = ReplayDetector {
         program: manifest.join("../target/release/gauntlet-detector"),
+        arguments: Vec::new(),
         is_own: true,
         within: WITHIN,
     };
     let heard = hear(&detector, recording.frames(), recording.span).expect("the detector was built");
     assert_eq!(heard.end.failure, None, "a detector that fails is fast");
+    let name = heard.speaks_as.expect("ours speaks under its name");
     let said = Said {
-        ends: BTreeMap::from([(heard.speaks_as.clone(), heard.end)]),
-        detector: heard.speaks_as,
+        ends: BTreeMap::from([(name.clone(), heard.end)]),
+        detector: name,
         statements: heard.statements,
     };
     let mut group = criterion.benchmark_group("replay");
@@ -49,7 +51,7 @@ fn bench(criterion: &mut Criterion) {
         bencher.iter(|| hear(&detector, black_box(recording.frames()), recording.span));
     });
     group.bench_function("replay", |bencher| {
-        bencher.iter(|| replay(black_box(&recording), &detector))
+        bencher.iter(|| replay_all(black_box(std::slice::from_ref(&recording)), &detector, 1, &|| ()))
     });
     group.finish();
 }

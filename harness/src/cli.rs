@@ -209,7 +209,7 @@ pub struct ReportArgs {
     /// Write the one report here, not to standard output.
     #[arg(long, value_name = "FILE", requires = "format")]
     pub out: Option<PathBuf>,
-    /// An older suite.json to put beside it.
+    /// An older suite.json to put beside it; a file of `gauntlet baseline save` is for `gauntlet gate`.
     #[arg(long, value_name = "SUITE")]
     pub baseline: Option<PathBuf>,
     /// What `gauntlet gate --format markdown` said, to put into the report of a suite.
@@ -223,9 +223,10 @@ pub struct ReplayArgs {
     /// Recordings, run directories, a corpus, or directories of these.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// The detector to score: a program that reads a recording with `--replay -`, as ours does. By default ours.
-    #[arg(long, value_name = "PROGRAM")]
-    pub detector: Option<PathBuf>,
+    /// The detector to score, by default ours: a program or `exec:COMMAND`, which gets `--replay -` as its last arguments,
+    /// the recording on standard input, and prints what it would print live.
+    #[arg(long, value_name = "DETECTOR", value_parser = crate::detectors::spec::replayable)]
+    pub detector: Option<DetectorSpec>,
     /// How many to replay at a time. By default as many as there are processors.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,

@@ -18,7 +18,7 @@ use crate::recording::container::sha256_hex;
 use crate::run::judge::{Said, judge_run};
 use crate::run::result::RunResult;
 
-pub use self::process::{ReplayDetector, ReplayError};
+pub use self::process::{Heard, ReplayDetector, ReplayError};
 
 /// A recording, replayed and judged.
 #[derive(Clone, Debug)]
@@ -39,29 +39,10 @@ impl Replayed {
     }
 }
 
-/// Replays one recording.
+/// Replays recordings, `jobs` at a time. Results are in the order of the recordings; `done` is called after each one.
 ///
 /// # Errors
 /// [`ReplayError`] if the detector cannot be started. Whatever it does once started is scored.
-pub fn replay(recording: &Recording, detector: &ReplayDetector) -> Result<Replayed, ReplayError> {
-    let heard = process::hear(detector, recording.frames(), recording.span)?;
-    let said = Said {
-        ends: BTreeMap::from([(heard.speaks_as.clone(), heard.end)]),
-        detector: heard.speaks_as,
-        statements: heard.statements,
-    };
-    let statements = serde_json::to_vec(&said.statements).expect("statements are data");
-    Ok(Replayed {
-        result: judge_run(&recording.evidence, &said),
-        detector: heard.introduced_as,
-        statements_digest: sha256_hex(&statements),
-    })
-}
-
-/// Replays many, `jobs` at a time. Results are in the order of the recordings; `done` is called after each one.
-///
-/// # Errors
-/// [`ReplayError`] if the detector cannot be started.
 pub fn replay_all(
     recordings: &[Recording],
     detector: &ReplayDetector,
@@ -69,11 +50,44 @@ pub fn replay_all(
     done: &(dyn Fn() + Sync),
 ) -> Result<Vec<Replayed>, ReplayError> {
     let one = |recording: &Recording| {
-        let replayed = replay(recording, detector);
+        let heard = process::hear(detector, recording.frames(), recording.span);
         done();
-        replayed
+        heard
     };
-    in_parallel(recordings, jobs, one).into_iter().collect()
+    let heard: Vec<Heard> = in_parallel(recordings, jobs, one)
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let name = name_of(detector, &heard);
+    let pairs: Vec<(&Recording, Heard)> = recordings.iter().zip(heard).collect();
+    Ok(in_parallel(&pairs, jobs, |(recording, heard)| {
+        judge(recording, heard, &name)
+    }))
+}
+
+/// What a detector is called where it says nothing: the name under which it speaks elsewhere, else that of its
+/// introduction, else its program's. All its cases then stand under one name.
+fn name_of(detector: &ReplayDetector, heard: &[Heard]) -> String {
+    let spoken = heard.iter().find_map(|one| one.speaks_as.clone());
+    let introduced = || heard.iter().find_map(|one| one.introduced_as.clone());
+    spoken
+        .or_else(introduced)
+        .unwrap_or_else(|| detector.program.display().to_string())
+}
+
+/// Judges what was heard.
+fn judge(recording: &Recording, heard: &Heard, name: &str) -> Replayed {
+    let name = heard.speaks_as.as_deref().unwrap_or(name);
+    let said = Said {
+        ends: BTreeMap::from([(name.to_owned(), heard.end.clone())]),
+        detector: name.to_owned(),
+        statements: heard.statements.clone(),
+    };
+    let statements = serde_json::to_vec(&said.statements).expect("statements are data");
+    Replayed {
+        result: judge_run(&recording.evidence, &said),
+        detector: heard.introduced_as.clone(),
+        statements_digest: sha256_hex(&statements),
+    }
 }
 
 /// What `work` makes of each item, in the items' order, on `jobs` threads.

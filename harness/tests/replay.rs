@@ -207,12 +207,57 @@ fn claimed_moments_are_kept_within_the_recording_and_in_order() {
 }
 
 #[test]
+fn one_that_says_nothing_in_a_recording_keeps_its_name() {
+    let files = scratch();
+    let (spoken, out) = (files.path().join("spoken"), files.path().join("result"));
+    // The fault comes first, and only there it speaks.
+    let detector = format!(
+        "exec:if mkdir '{}' 2>/dev/null; then ODD=prophet; else ODD=deaf; fi; export ODD; '{}'",
+        shown(&spoken),
+        odd_detector()
+    );
+    let corpus = shown(&corpus());
+    let arguments = [
+        "replay",
+        &corpus,
+        "--jobs",
+        "1",
+        "--detector",
+        &detector,
+        "--out",
+        &shown(&out),
+    ];
+    gauntlet(&arguments, &[]);
+    let result: SuiteResult = serde_json::from_slice(&fs::read(&out).expect("a result")).expect("a suite result");
+    let names: Vec<&str> = result.cases.iter().map(|case| case.detector.name.as_str()).collect();
+    assert_eq!(names, ["odd", "odd"]);
+}
+
+#[test]
 fn a_program_that_is_not_there_is_no_miss() {
-    let answer = gauntlet(&["replay", &shown(&corpus()), "--detector", "./no-such-program"], &[]);
-    assert_eq!(answer.code, 69, "{answer:?}");
-    assert!(
-        answer.err.contains("failed to start the detector ./no-such-program"),
-        "{answer:?}"
+    for (detector, code, words) in [
+        ("no-such-program", 69, "failed to start the detector no-such-program"),
+        ("./no-such-program", 2, "there is no program at `./no-such-program`"),
+        ("mine=exec:./mine", 2, "leave `mine=` out"),
+        ("alertmanager:mapping.yaml", 2, "a recording holds no alerts"),
+    ] {
+        let answer = gauntlet(&["replay", &shown(&corpus()), "--detector", detector], &[]);
+        assert_eq!(answer.code, code, "{answer:?}");
+        assert!(answer.err.contains(words), "`{words}`: {answer:?}");
+    }
+}
+
+#[test]
+fn a_command_goes_through_the_shell_and_keeps_its_arguments() {
+    let files = scratch();
+    let seen = files.path().join("its arguments");
+    let recording = shown(&corpus().join(CONTROL));
+    let command = format!("exec:printf '%s\\n' --fast 'a b' >'{}'", shown(&seen));
+    let answer = gauntlet(&["replay", &recording, "--detector", &command], &[]);
+    assert!(answer.out.contains("it was never ready"), "{answer:?}");
+    assert_eq!(
+        fs::read_to_string(&seen).expect("what it was started with"),
+        "--fast\na b\n--replay\n-\n"
     );
 }
 
@@ -226,7 +271,7 @@ fn help_says_what_exit_codes_mean() {
     for arguments in cases {
         let help = gauntlet(arguments, &[]);
         assert_eq!(help.code, 0, "{help:?}");
-        assert!(help.out.contains("64 invalid scenario or recording"), "{help:?}");
+        assert!(help.out.contains("64 invalid scenario, suite, recording"), "{help:?}");
     }
     assert_eq!(gauntlet(&["replay"], &[]).code, 2, "nothing to replay");
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Exit, Format, ReplayArgs};
 use crate::corpus::Corpus;
 use crate::corpus::manifest::MANIFEST;
+use crate::detectors::spec::SpecSource;
 use crate::recording::directory::{Salvage, find, open};
 use crate::recording::{OpenError, Recording};
 use crate::replay::outcome::{put_in_order, suite_result};
@@ -19,6 +20,7 @@ use crate::replay::{ReplayDetector, Replayed, all_cores, in_parallel, replay_all
 use crate::report::summary;
 use crate::run::directory::write_json;
 use crate::run::result::RunResult;
+use crate::suite::glob;
 
 /// A file to read, and its digest if a corpus vouches for it.
 struct Wanted {
@@ -91,7 +93,8 @@ fn read(args: &ReplayArgs, jobs: usize) -> Result<Vec<Recording>, Vec<String>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let is_asked_for = |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|glob| matches(glob, name));
+    let is_asked_for =
+        |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|pattern| glob::matches(pattern, name));
     recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
     Ok(recordings)
 }
@@ -122,30 +125,25 @@ fn open_wanted(wanted: &Wanted, mode: Salvage) -> Result<Recording, String> {
     }
 }
 
-/// Whether a name is of a pattern in which `*` stands for any letters, also for none.
-fn matches(glob: &str, name: &str) -> bool {
-    let Some((start, mut rest)) = glob.split_once('*') else {
-        return glob == name;
-    };
-    let Some(mut name) = name.strip_prefix(start) else {
-        return false;
-    };
-    while let Some((word, more)) = rest.split_once('*') {
-        let Some(at) = name.find(word) else { return false };
-        name = &name[at + word.len()..];
-        rest = more;
-    }
-    name.ends_with(rest)
-}
-
 fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
-    let ours = || -> anyhow::Result<PathBuf> {
-        let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-        Ok(gauntlet.with_file_name("gauntlet-detector"))
+    let source = args.detector.as_ref().map_or(&SpecSource::Ours, |spec| &spec.source);
+    let (program, arguments) = match source {
+        SpecSource::Ours => {
+            let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+            (gauntlet.with_file_name("gauntlet-detector"), Vec::new())
+        }
+        SpecSource::Program(program) => (program.clone(), Vec::new()),
+        SpecSource::Exec(command) => {
+            // `sh` stands for `$0`; what a replay adds to the arguments follows the command's own.
+            let script = format!("{command} \"$@\"");
+            (PathBuf::from("/bin/sh"), vec!["-c".to_owned(), script, "sh".to_owned()])
+        }
+        SpecSource::Alertmanager(_) => unreachable!("the command line takes no alerts for a replay"),
     };
     Ok(ReplayDetector {
-        program: args.detector.clone().map_or_else(ours, Ok)?,
-        is_own: args.detector.is_none(),
+        program,
+        arguments,
+        is_own: *source == SpecSource::Ours,
         within: args
             .within
             .map_or(WITHIN, |seconds| Duration::from_secs(seconds.into())),
@@ -218,33 +216,4 @@ fn as_json(recordings: &[Recording], replayed: &[Replayed], exit: Exit) -> Value
     let runs: Vec<Value> = recordings.iter().zip(replayed).map(run).collect();
     let summary = summary::summary_json(&results(replayed));
     json!({"version": 1, "exit": exit.code(), "runs": runs, "summary": summary})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_stands_for_any_letters() {
-        for (glob, name) in [
-            ("cache-hang", "cache-hang"),
-            ("*", ""),
-            ("cache-*", "cache-"),
-            ("cache-*", "cache-hang"),
-            ("*-hang", "cache-hang"),
-            ("c*-n*k-*", "cache-network-delay"),
-            ("**e*", "none"),
-        ] {
-            assert!(matches(glob, name), "{glob} {name}");
-        }
-        for (glob, name) in [
-            ("cache", "cache-hang"),
-            ("cache-*", "db-hang"),
-            ("*-hang", "cache-hang-2"),
-            ("a*a", "a"),
-            ("", "none"),
-        ] {
-            assert!(!matches(glob, name), "{glob} {name}");
-        }
-    }
 }

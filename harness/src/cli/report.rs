@@ -19,6 +19,10 @@ const SUITE_RESULT: &str = "suite.json";
 /// A run's result within its directory.
 const RUN_RESULT: &str = "result.json";
 
+/// What is said when there is something else to put beside it.
+const NO_BASELINE_FILE: &str =
+    "a report wants an older suite.json beside it; a file of `gauntlet baseline save` is for the gate (see --gate)";
+
 /// What a path leads to.
 enum Subject {
     Run { directory: PathBuf },
@@ -66,7 +70,7 @@ fn suite(file: &Path, format: Option<ReportKind>, args: &ReportArgs) -> anyhow::
     let baseline = args
         .baseline
         .as_deref()
-        .map(|path| read_suite(&suite_file(path)))
+        .map(|path| read_suite(&suite_file(path)).context(NO_BASELINE_FILE))
         .transpose()?;
     let gate = match &args.gate {
         Some(path) => {

@@ -111,6 +111,24 @@ impl FromStr for DetectorSpec {
     }
 }
 
+/// Reads a detector that recordings can be fed to. It has no name but the one that it calls itself.
+///
+/// # Errors
+/// In words: it is none, has a name, or waits for alerts, of which a recording holds none.
+pub fn replayable(text: &str) -> Result<DetectorSpec, String> {
+    let spec: DetectorSpec = text.parse().map_err(|error: SpecError| error.to_string())?;
+    match spec {
+        DetectorSpec { name: Some(name), .. } => Err(format!(
+            "a replay calls a detector what it calls itself; leave `{name}=` out"
+        )),
+        DetectorSpec {
+            source: SpecSource::Alertmanager(_),
+            ..
+        } => Err("a recording holds no alerts; name a program or `exec:COMMAND`".to_owned()),
+        DetectorSpec { .. } => Ok(spec),
+    }
+}
+
 fn is_name(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
     !text.is_empty() && text.len() <= NAME_CHARS_MAX && text.chars().all(good)
@@ -212,6 +230,25 @@ mod tests {
         let spec: DetectorSpec = "exec:LEVEL=3 ./detector 'a b'".parse().expect("a spec");
         assert_eq!(spec.source, SpecSource::Exec("LEVEL=3 ./detector 'a b'".to_owned()));
         assert_eq!(spec.name, None);
+    }
+
+    #[test]
+    fn recordings_are_fed_to_programs_and_commands_only() {
+        for (text, source) in [
+            ("gauntlet", SpecSource::Ours),
+            ("/bin/sh", SpecSource::Program(PathBuf::from("/bin/sh"))),
+            ("exec:sh -x", SpecSource::Exec("sh -x".to_owned())),
+        ] {
+            assert_eq!(replayable(text).map(|spec| spec.source), Ok(source));
+        }
+        for (text, words) in [
+            ("mine=/bin/sh", "leave `mine=` out"),
+            ("alertmanager:a.yaml", "holds no alerts"),
+            ("", "names nothing"),
+        ] {
+            let error = replayable(text).expect_err(text);
+            assert!(error.contains(words), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A detector that reads one recording: `PROGRAM --replay -`, frames in on stdin, diagnoses out on stdout.
+//! A detector that reads one recording: `PROGRAM … --replay -`, frames in on stdin, diagnoses out on stdout.
 //!
 //! It is a process of its own and gets the recorder's stream, which holds inventory and frames and nothing of the truth.
 //! One that crashes, hangs, floods or talks nonsense has failed, and says why; that is for scores to punish.
@@ -35,6 +35,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 pub struct ReplayDetector {
     /// The program. It takes `--replay -`.
     pub program: PathBuf,
+    /// Its arguments before `--replay -`.
+    pub arguments: Vec<String>,
     /// Whether it is ours; then it is known under which name it speaks.
     pub is_own: bool,
     /// How long it may take for one recording; see [`WITHIN`].
@@ -59,8 +61,8 @@ pub enum ReplayError {
 pub struct Heard {
     /// How it introduced itself; `None`: it did not.
     pub introduced_as: Option<String>,
-    /// The name under which it speaks, as against the rivals beside it.
-    pub speaks_as: String,
+    /// The name under which it speaks, as against the rivals beside it; `None`: it said nothing.
+    pub speaks_as: Option<String>,
     /// What it and rivals said, in order.
     pub statements: Vec<Received>,
     /// How it ended, and how it failed if it did.
@@ -82,6 +84,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         .map_err(failed)?;
     runtime.block_on(async {
         let mut child = Command::new(&detector.program)
+            .args(&detector.arguments)
             .args(["--replay", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -236,17 +239,12 @@ fn shown(line: &str) -> String {
     line.trim().chars().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement,
-/// or, if they say nothing, under that of their introduction.
-fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> String {
+/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement.
+fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> Option<String> {
     let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
     let mut names = heard.statements.iter().map(|one| one.diagnosis.detector.as_str());
     if detector.is_own {
-        return pipeline::NAME.to_owned();
+        return Some(pipeline::NAME.to_owned());
     }
-    names
-        .find(|name| !is_rival(name))
-        .map(str::to_owned)
-        .or_else(|| heard.introduced_as.clone())
-        .unwrap_or_else(|| detector.program.display().to_string())
+    names.find(|name| !is_rival(name)).map(str::to_owned)
 }

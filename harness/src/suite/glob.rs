@@ -37,5 +37,6 @@ mod tests {
         assert_eq!(chosen("cache*cache"), [""; 0], "no letter is used twice");
         assert_eq!(chosen("?ache"), [""; 0]);
         assert_eq!(chosen(""), [""; 0]);
+        assert_eq!(chosen("**e*h*"), ["cache-flush", "cache-hang"]);
     }
 }

@@ -4,18 +4,17 @@
 //! shard. Does nothing.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::choice::CLASS;
 use super::glob;
 use super::outcome::Shard;
 use super::spec::{Chosen, Suite};
 use crate::plan::Seed;
+use crate::recording::container::sha256_hex;
 
 /// The seed of a repetition is this much above that of the attempt before. Far enough to be no other trial's seed, and
 /// easy to tell from one.
@@ -160,19 +159,11 @@ fn digest(suite: &Suite) -> String {
     };
     let scenarios: Vec<Value> = suite.scenarios.iter().map(content).collect();
     // Keys of a JSON value are sorted, so the text is canonical.
-    hex_digest(
+    sha256_hex(
         json!({"version": 1, "scenarios": scenarios, "seeds": suite.seeds})
             .to_string()
             .as_bytes(),
     )
-}
-
-/// SHA-256 in hex.
-pub(crate) fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
-        text
-    })
 }
 
 /// Why a text names no shard.

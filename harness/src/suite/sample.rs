@@ -12,6 +12,7 @@ use gauntlet_probes::entity::ServiceName;
 use super::outcome::{CaseResult, DetectorOutcome, Mode, SUITE_RESULT_VERSION, SuiteResult};
 use crate::check::validity::{Class, Validity};
 use crate::plan::Seed;
+use crate::recording::container::sha256_hex;
 use crate::scenario::model::Arm;
 use crate::score::matching::{PodsAnswer, Rank};
 use crate::score::moments::{FalseAlarms, TimeTo};
@@ -83,11 +84,7 @@ fn case(mode: Mode, trial: u32, words: &[&str]) -> CaseResult {
     let alarms = words[2]
         .strip_prefix('!')
         .map_or(0, |count| count.parse().expect("a number of alarms"));
-    let digest = || {
-        use sha2::{Digest, Sha256};
-        let bytes = Sha256::digest(format!("{scenario} {trial}"));
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let digest = || sha256_hex(format!("{scenario} {trial}").as_bytes());
     CaseResult {
         trial,
         seed,

@@ -17,7 +17,7 @@ use crate::run::{RunError, RunOrder};
 use crate::suite::Chosen;
 use crate::suite::case;
 use crate::suite::outcome::{Mode, SuiteResult};
-use crate::suite::plan::{PlannedCase, SuitePlan, hex_digest};
+use crate::suite::plan::{PlannedCase, SuitePlan};
 use crate::suite::play::{CaseRunner, Ending, Ran, play};
 use crate::suite::store::{Beginning, Header, RUNS, Store, StoreError, short};
 
@@ -165,7 +165,7 @@ impl CaseRunner for LiveRunner<'_> {
             RunError::Target(why) => RunError::Target(format!("{why} (see {})", within.display())),
             other => other,
         })?;
-        let recording = read_opt(&directory.join(SEALED))?.map(|bytes| hex_digest(&bytes));
+        let recording = read_opt(&directory.join(SEALED))?.map(|bytes| crate::recording::container::sha256_hex(&bytes));
         let environment = read_opt(&directory.join("environment.json"))?;
         let environment = environment.and_then(|bytes| serde_json::from_slice::<Environment>(&bytes).ok());
         Ok(Ran {
@@ -201,5 +201,5 @@ fn detector_digest(session: &Session) -> Result<String, String> {
         let read = std::fs::read(program);
         digested.extend(read.map_err(|error| format!("failed to read the detector {}: {error}", program.display()))?);
     }
-    Ok(hex_digest(&digested))
+    Ok(crate::recording::container::sha256_hex(&digested))
 }
