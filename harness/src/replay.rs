@@ -9,6 +9,7 @@
 
 pub mod outcome;
 pub mod process;
+pub mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

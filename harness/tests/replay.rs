@@ -226,7 +226,7 @@ fn help_says_what_exit_codes_mean() {
     for arguments in cases {
         let help = gauntlet(arguments, &[]);
         assert_eq!(help.code, 0, "{help:?}");
-        assert!(help.out.contains("64 invalid scenario or recording"), "{help:?}");
+        assert!(help.out.contains("64 invalid scenario, suite, recording"), "{help:?}");
     }
     assert_eq!(gauntlet(&["replay"], &[]).code, 2, "nothing to replay");
 }

@@ -1,30 +1,24 @@
 //! `gauntlet replay`: reads recordings, feeds them to a detector, prints and writes what it is worth.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::recordings::read;
 use super::{Exit, Format, ReplayArgs};
-use crate::corpus::Corpus;
-use crate::corpus::manifest::MANIFEST;
-use crate::recording::directory::{Salvage, find, open};
-use crate::recording::{OpenError, Recording};
+use crate::recording::Recording;
+use crate::recording::directory::Salvage;
 use crate::replay::outcome::{put_in_order, suite_result};
 use crate::replay::process::WITHIN;
-use crate::replay::{ReplayDetector, Replayed, all_cores, in_parallel, replay_all};
+use crate::replay::{ReplayDetector, Replayed, all_cores, replay_all};
 use crate::report::summary;
 use crate::run::directory::write_json;
 use crate::run::result::RunResult;
-
-/// A file to read, and its digest if a corpus vouches for it.
-struct Wanted {
-    path: PathBuf,
-    sha256: Option<String>,
-}
+use crate::suite::glob::matches;
 
 /// Replays what was asked for.
 ///
@@ -32,13 +26,16 @@ struct Wanted {
 /// When the harness itself fails, or the result cannot be written.
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let jobs = args.jobs.map_or_else(all_cores, usize::from);
-    let mut recordings = match read(args, jobs) {
+    let mode = if args.salvage { Salvage::Yes } else { Salvage::No };
+    let mut recordings = match read(&args.runs, mode, jobs) {
         Ok(recordings) => recordings,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("gauntlet: {problem}"));
             return Ok(Exit::InvalidScenario);
         }
     };
+    let is_asked_for = |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|glob| matches(glob, name));
+    recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
     put_in_order(&mut recordings);
     if recordings.is_empty() {
         eprintln!(
@@ -71,80 +68,9 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// All problems at once, or every recording that was asked for.
-fn read(args: &ReplayArgs, jobs: usize) -> Result<Vec<Recording>, Vec<String>> {
-    let (mut wanted, mut problems) = (Vec::new(), Vec::new());
-    for run in &args.runs {
-        match list(run) {
-            Ok(more) => wanted.extend(more),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let mode = if args.salvage { Salvage::Yes } else { Salvage::No };
-    let mut recordings = Vec::new();
-    for opened in in_parallel(&wanted, jobs, |wanted| open_wanted(wanted, mode)) {
-        match opened {
-            Ok(recording) => recordings.push(recording),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let is_asked_for = |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|glob| matches(glob, name));
-    recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
-    Ok(recordings)
-}
-
-/// The files that an argument stands for. Of a corpus these are the ones that its manifest names.
-fn list(run: &Path) -> Result<Vec<Wanted>, String> {
-    if !run.join(MANIFEST).is_file() {
-        let found = find(run).map_err(|error| error.to_string())?;
-        return Ok(found.into_iter().map(|path| Wanted { path, sha256: None }).collect());
-    }
-    let corpus = Corpus::open(run).map_err(|error| error.to_string())?;
-    let entries = corpus.entries().iter();
-    let wanted = entries.map(|entry| Wanted {
-        path: run.join(&entry.file),
-        sha256: Some(entry.sha256.clone()),
-    });
-    Ok(wanted.collect())
-}
-
-fn open_wanted(wanted: &Wanted, mode: Salvage) -> Result<Recording, String> {
-    let recording = open(&wanted.path, mode).map_err(|error: OpenError| error.to_string())?;
-    match &wanted.sha256 {
-        Some(expected) if mode == Salvage::No && *expected != recording.digest => Err(format!(
-            "{}: it is another file than the one that {MANIFEST} names (`gauntlet corpus verify` tells more)",
-            wanted.path.display()
-        )),
-        Some(_) | None => Ok(recording),
-    }
-}
-
-/// Whether a name is of a pattern in which `*` stands for any letters, also for none.
-fn matches(glob: &str, name: &str) -> bool {
-    let Some((start, mut rest)) = glob.split_once('*') else {
-        return glob == name;
-    };
-    let Some(mut name) = name.strip_prefix(start) else {
-        return false;
-    };
-    while let Some((word, more)) = rest.split_once('*') {
-        let Some(at) = name.find(word) else { return false };
-        name = &name[at + word.len()..];
-        rest = more;
-    }
-    name.ends_with(rest)
-}
-
 fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
-    let ours = || -> anyhow::Result<PathBuf> {
-        let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-        Ok(gauntlet.with_file_name("gauntlet-detector"))
-    };
     Ok(ReplayDetector {
-        program: args.detector.clone().map_or_else(ours, Ok)?,
+        program: args.detector.clone().map_or_else(our_detector, Ok)?,
         is_own: args.detector.is_none(),
         within: args
             .within
@@ -164,6 +90,15 @@ fn name(runs: &[PathBuf]) -> String {
             .into(),
         _ => "replay".to_owned(),
     }
+}
+
+/// The program of our detector, which lies beside this one.
+///
+/// # Errors
+/// When this program's own file cannot be found.
+pub(super) fn our_detector() -> anyhow::Result<PathBuf> {
+    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+    Ok(gauntlet.with_file_name("gauntlet-detector"))
 }
 
 fn progress(count: usize) -> ProgressBar {
@@ -218,33 +153,4 @@ fn as_json(recordings: &[Recording], replayed: &[Replayed], exit: Exit) -> Value
     let runs: Vec<Value> = recordings.iter().zip(replayed).map(run).collect();
     let summary = summary::summary_json(&results(replayed));
     json!({"version": 1, "exit": exit.code(), "runs": runs, "summary": summary})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_stands_for_any_letters() {
-        for (glob, name) in [
-            ("cache-hang", "cache-hang"),
-            ("*", ""),
-            ("cache-*", "cache-"),
-            ("cache-*", "cache-hang"),
-            ("*-hang", "cache-hang"),
-            ("c*-n*k-*", "cache-network-delay"),
-            ("**e*", "none"),
-        ] {
-            assert!(matches(glob, name), "{glob} {name}");
-        }
-        for (glob, name) in [
-            ("cache", "cache-hang"),
-            ("cache-*", "db-hang"),
-            ("*-hang", "cache-hang-2"),
-            ("a*a", "a"),
-            ("", "none"),
-        ] {
-            assert!(!matches(glob, name), "{glob} {name}");
-        }
-    }
 }
