@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ const FAULT: &str = "cache-network-misconfig";
 const CONTROL: &str = "none";
 /// Longest wait for what takes less than a second.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A user without privileges.
+const NOBODY: u32 = 65_534;
 /// Trials of the suite that is killed.
 const TRIALS: u32 = 4;
 /// Its cases: a fault and a control.
@@ -296,6 +298,44 @@ fn a_directory_goes_on_with_the_same_recordings_only() {
     let other = place.run(&suite, "out", &[]);
     assert_eq!(other.code, 64, "{other:?}");
     assert!(other.err.contains("was begun with another suite"), "{other:?}");
+}
+
+#[test]
+fn a_scenario_that_changed_since_is_judged_as_it_was_and_told() {
+    let place = Place::new(&[1]);
+    let suite = place.suite(1);
+    let same = place.run(&suite, "same", &[]);
+    assert!(!same.err.contains("changed since"), "{same:?}");
+    place.record(FAULT, 1, |evidence| {
+        let labels = &mut evidence.plan.scenario.labels;
+        labels.insert("story".to_owned(), "old".to_owned());
+    });
+    let changed = place.run(&suite, "changed", &[]);
+    assert_eq!(changed.code, 0, "{changed:?}");
+    let told = format!("changed since it was recorded, and judged as it was then: {FAULT}\n");
+    assert!(changed.err.contains(&told), "{changed:?}");
+    assert_eq!(place.result("changed").cases[0].labels["story"], "old");
+}
+
+#[test]
+fn it_needs_no_privileges() {
+    let place = Place::new(&[1]);
+    let suite = place.suite(1);
+    fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o777)).expect("opened");
+    // That user may not be able to pass through the directories above the programs.
+    let built = Path::new(env!("CARGO_BIN_EXE_gauntlet"));
+    for name in ["gauntlet", "gauntlet-detector"] {
+        fs::copy(built.with_file_name(name), place.at(name)).expect("built");
+    }
+    let asked = place.command(&suite, "out", &[]);
+    let mut command = Command::new(place.at("gauntlet"));
+    command.args(asked.get_args());
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let run = answer(&command.output().expect("the program starts"));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(place.result("out").cases.len(), 2);
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub fn suite_json(result: &SuiteResult, view: &SuiteView) -> Value {
     json!({
         "suite": result.suite,
         "digest": result.digest,
+        "mode": result.mode,
         "shard": result.shard,
         "detector": result.detector,
         "plannedCount": result.planned_count,
