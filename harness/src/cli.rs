@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod doctor;
 pub mod live;
 pub mod gate;
+pub mod recordings;
 pub mod recover;
 pub mod report;
 pub mod replay;

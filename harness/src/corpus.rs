@@ -184,6 +184,6 @@ impl Corpus {
 }
 
 /// Whether the run of a recording counts: a matter of the evidence alone, whoever speaks.
-fn validity_of(recording: &Recording) -> Validity {
+pub(crate) fn validity_of(recording: &Recording) -> Validity {
     judge_run(&recording.evidence, &Said::default()).validity
 }

@@ -9,9 +9,12 @@
 
 pub mod outcome;
 pub mod process;
+pub mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gauntlet_detector::pipeline;
 
 use crate::recording::Recording;
 use crate::recording::container::sha256_hex;
@@ -64,9 +67,22 @@ pub fn replay_all(
     }))
 }
 
-/// What a detector is called where it says nothing: the name under which it speaks elsewhere, else that of its
+/// Replays one recording, by itself: the result depends on nothing else.
+///
+/// # Errors
+/// [`ReplayError`] if the detector cannot be started. Whatever it does once started is scored.
+pub fn replay(recording: &Recording, detector: &ReplayDetector) -> Result<Replayed, ReplayError> {
+    let heard = process::hear(detector, recording.frames(), recording.span)?;
+    let name = name_of(detector, std::slice::from_ref(&heard));
+    Ok(judge(recording, &heard, &name))
+}
+
+/// What a detector is called where it says nothing: ours has its name; of another it is the name under which it speaks elsewhere, else that of its
 /// introduction, else its program's. All its cases then stand under one name.
 fn name_of(detector: &ReplayDetector, heard: &[Heard]) -> String {
+    if detector.is_own {
+        return pipeline::NAME.to_owned();
+    }
     let spoken = heard.iter().find_map(|one| one.speaks_as.clone());
     let introduced = || heard.iter().find_map(|one| one.introduced_as.clone());
     spoken

@@ -115,7 +115,12 @@ pub fn programs(detectors: &[DetectorSpec]) -> anyhow::Result<Result<Programs, E
 }
 
 /// True from the first Ctrl-C or SIGTERM on. A second one ends the process at once; agents and warden clean up.
-fn watch_signals() -> std::io::Result<Cancel> {
+///
+/// Needs a runtime around it, which must live on for the signals to be heard.
+///
+/// # Errors
+/// When the signals cannot be listened to.
+pub(super) fn watch_signals() -> std::io::Result<Cancel> {
     use tokio::signal::unix::{SignalKind, signal};
     let (sender, receiver) = tokio::sync::watch::channel(false);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -1,32 +1,25 @@
 //! `gauntlet replay`: reads recordings, feeds them to a detector, prints and writes what it is worth.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::recordings::read;
 use super::{Exit, Format, ReplayArgs};
-use crate::corpus::Corpus;
-use crate::corpus::manifest::MANIFEST;
 use crate::detectors::spec::SpecSource;
-use crate::recording::directory::{Salvage, find, open};
-use crate::recording::{OpenError, Recording};
+use crate::recording::Recording;
+use crate::recording::directory::Salvage;
 use crate::replay::outcome::{put_in_order, suite_result};
 use crate::replay::process::WITHIN;
-use crate::replay::{ReplayDetector, Replayed, all_cores, in_parallel, replay_all};
+use crate::replay::{ReplayDetector, Replayed, all_cores, replay_all};
 use crate::report::summary;
 use crate::run::directory::write_json;
 use crate::run::result::RunResult;
-use crate::suite::glob;
-
-/// A file to read, and its digest if a corpus vouches for it.
-struct Wanted {
-    path: PathBuf,
-    sha256: Option<String>,
-}
+use crate::suite::glob::matches;
 
 /// Replays what was asked for.
 ///
@@ -34,13 +27,16 @@ struct Wanted {
 /// When the harness itself fails, or the result cannot be written.
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let jobs = args.jobs.map_or_else(all_cores, usize::from);
-    let mut recordings = match read(args, jobs) {
+    let mode = if args.salvage { Salvage::Yes } else { Salvage::No };
+    let mut recordings = match read(&args.runs, mode, jobs) {
         Ok(recordings) => recordings,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("gauntlet: {problem}"));
             return Ok(Exit::InvalidScenario);
         }
     };
+    let is_asked_for = |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|glob| matches(glob, name));
+    recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
     put_in_order(&mut recordings);
     if recordings.is_empty() {
         eprintln!(
@@ -73,65 +69,13 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// All problems at once, or every recording that was asked for.
-fn read(args: &ReplayArgs, jobs: usize) -> Result<Vec<Recording>, Vec<String>> {
-    let (mut wanted, mut problems) = (Vec::new(), Vec::new());
-    for run in &args.runs {
-        match list(run) {
-            Ok(more) => wanted.extend(more),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let mode = if args.salvage { Salvage::Yes } else { Salvage::No };
-    let mut recordings = Vec::new();
-    for opened in in_parallel(&wanted, jobs, |wanted| open_wanted(wanted, mode)) {
-        match opened {
-            Ok(recording) => recordings.push(recording),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let is_asked_for =
-        |name: &str| args.scenario.is_empty() || args.scenario.iter().any(|pattern| glob::matches(pattern, name));
-    recordings.retain(|recording| is_asked_for(&recording.evidence.plan.scenario.name));
-    Ok(recordings)
-}
-
-/// The files that an argument stands for. Of a corpus these are the ones that its manifest names.
-fn list(run: &Path) -> Result<Vec<Wanted>, String> {
-    if !run.join(MANIFEST).is_file() {
-        let found = find(run).map_err(|error| error.to_string())?;
-        return Ok(found.into_iter().map(|path| Wanted { path, sha256: None }).collect());
-    }
-    let corpus = Corpus::open(run).map_err(|error| error.to_string())?;
-    let entries = corpus.entries().iter();
-    let wanted = entries.map(|entry| Wanted {
-        path: run.join(&entry.file),
-        sha256: Some(entry.sha256.clone()),
-    });
-    Ok(wanted.collect())
-}
-
-fn open_wanted(wanted: &Wanted, mode: Salvage) -> Result<Recording, String> {
-    let recording = open(&wanted.path, mode).map_err(|error: OpenError| error.to_string())?;
-    match &wanted.sha256 {
-        Some(expected) if mode == Salvage::No && *expected != recording.digest => Err(format!(
-            "{}: it is another file than the one that {MANIFEST} names (`gauntlet corpus verify` tells more)",
-            wanted.path.display()
-        )),
-        Some(_) | None => Ok(recording),
-    }
-}
-
-fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
-    let source = args.detector.as_ref().map_or(&SpecSource::Ours, |spec| &spec.source);
+/// The detector that replays are to be made with.
+///
+/// # Errors
+/// When this program's own file cannot be found.
+pub(super) fn replayed_by(source: &SpecSource, within: Duration) -> anyhow::Result<ReplayDetector> {
     let (program, arguments) = match source {
-        SpecSource::Ours => {
-            let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
-            (gauntlet.with_file_name("gauntlet-detector"), Vec::new())
-        }
+        SpecSource::Ours => (our_detector()?, Vec::new()),
         SpecSource::Program(program) => (program.clone(), Vec::new()),
         SpecSource::Exec(command) => {
             // `sh` stands for `$0`; what a replay adds to the arguments follows the command's own.
@@ -144,10 +88,16 @@ fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
         program,
         arguments,
         is_own: *source == SpecSource::Ours,
-        within: args
-            .within
-            .map_or(WITHIN, |seconds| Duration::from_secs(seconds.into())),
+        within,
     })
+}
+
+fn detector(args: &ReplayArgs) -> anyhow::Result<ReplayDetector> {
+    let source = args.detector.as_ref().map_or(&SpecSource::Ours, |spec| &spec.source);
+    let within = args
+        .within
+        .map_or(WITHIN, |seconds| Duration::from_secs(seconds.into()));
+    replayed_by(source, within)
 }
 
 /// Of one argument its own name, since that is what two results of the same corpus share.
@@ -162,6 +112,15 @@ fn name(runs: &[PathBuf]) -> String {
             .into(),
         _ => "replay".to_owned(),
     }
+}
+
+/// The program of our detector, which lies beside this one.
+///
+/// # Errors
+/// When this program's own file cannot be found.
+fn our_detector() -> anyhow::Result<PathBuf> {
+    let gauntlet = std::env::current_exe().context("failed to find this program's own file")?;
+    Ok(gauntlet.with_file_name("gauntlet-detector"))
 }
 
 fn progress(count: usize) -> ProgressBar {

@@ -1,5 +1,6 @@
 //! `gauntlet suite`: the arguments, and what needs no run: listing, showing, validating, planning, merging.
 
+mod recorded;
 mod run;
 
 use std::io::Write;
@@ -13,6 +14,8 @@ use super::{EXIT_CODES, Exit, Format, TargetKind};
 use crate::check::validity::Class;
 use crate::detectors::spec::DetectorSpec;
 use crate::doctor::error_chain;
+use crate::report::files::write_suite;
+use crate::report::suite::{Beside, view};
 use crate::report::suite_summary;
 use crate::run::directory::write_json;
 use crate::scenario::catalogue;
@@ -100,6 +103,10 @@ pub struct SuiteRunArgs {
     /// Where to run.
     #[arg(long, value_enum, default_value_t)]
     pub target: TargetKind,
+    /// Answer the cases from these recordings instead of live runs: a corpus, a run directory, or a directory of these.
+    /// Needs no privileges. A case takes the recording of its scenario and seed, or else the next of its scenario.
+    #[arg(long, value_name = "CORPUS", conflicts_with_all = ["target", "no_lock"])]
+    pub replay: Option<PathBuf>,
     /// Directory of the result and of all run directories. One that holds a part of this suite is gone on with: cases
     /// that ended do not run again. By default a new one below `runs`.
     #[arg(long, value_name = "DIR")]
@@ -110,7 +117,8 @@ pub struct SuiteRunArgs {
     /// How to print the result. Progress goes to standard error in both.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The detector to score, by default ours; written as for `gauntlet run`. Further ones are asked beside it.
+    /// The detector to score, by default ours; written as for `gauntlet run`. Further ones are asked beside it. With
+    /// --replay it is ours or one program, which reads a recording with `--replay -`.
     #[arg(long, value_name = "DETECTOR")]
     pub detector: Vec<DetectorSpec>,
     /// Run even if another live run is on. Both will measure each other.
@@ -273,16 +281,25 @@ fn merge_shards(shards: &[PathBuf], out: &Path, format: Format) -> anyhow::Resul
     Ok(exit_of(&merged.result))
 }
 
-/// Prints a result that lies in `directory`.
+/// Writes the reports of a result that lies in `directory`, and prints it.
 fn conclude(result: &SuiteResult, directory: &Path, exit: Exit, format: Format) {
     let path = directory.join(RESULT_FILE);
+    let view = view(result, Beside::default());
+    // The result is there, and reports can be made of it again.
+    let page = write_suite(directory, result, &view)
+        .map_err(|error| eprintln!("gauntlet: {}", error_chain(&error)))
+        .ok();
     match format {
         Format::Human => {
-            print!("\n{}", suite_summary::table(result));
+            print!("\n{}", suite_summary::table(result, &view));
             println!("result  {} (digest {})", path.display(), short(&result.digest));
+            if let Some(page) = page {
+                println!("report  {}", page.display());
+            }
         }
         Format::Json => {
-            let mut value = suite_summary::suite_json(result);
+            let mut value = suite_summary::suite_json(result, &view);
+            value["report"] = json!(page);
             value["version"] = json!(1);
             value["exit"] = json!(exit.code());
             value["result"] = json!(path);

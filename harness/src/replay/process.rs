@@ -3,6 +3,7 @@
 //! It is a process of its own and gets the recorder's stream, which holds inventory and frames and nothing of the truth.
 //! One that crashes, hangs, floods or talks nonsense has failed, and says why; that is for scores to punish.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::detectors::{DetectorEnd, Received};
 use crate::recording::FrameSpan;
+use crate::target::namespace::{Confine, confine};
 
 /// How long a detector may take for one recording before it counts as hung, unless asked otherwise. Ours takes 30 ms for
 /// a run of 36 s; a script may need a thousand times as long.
@@ -83,15 +85,7 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         .build()
         .map_err(failed)?;
     runtime.block_on(async {
-        let mut child = Command::new(&detector.program)
-            .args(&detector.arguments)
-            .args(["--replay", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
+        let mut child = command(detector).spawn().map_err(failed)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (stdin, stdout) = (stdin.expect("piped"), stdout.expect("piped"));
         let mut listener = Listener::new(span);
@@ -112,6 +106,23 @@ pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result
         };
         Ok(listener.conclude(detector, &ending, &complaint))
     })
+}
+
+fn command(detector: &ReplayDetector) -> Command {
+    let mut command = std::process::Command::new(&detector.program);
+    command
+        .args(&detector.arguments)
+        .args(["--replay", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A terminal's Ctrl-C goes to the whole foreground group, and a detector that dies of it has not crashed. It
+        // ends with the harness, however that ends.
+        .process_group(0);
+    confine(&mut command, vec![Confine::DieWithParent]);
+    let mut command = Command::from(command);
+    command.kill_on_drop(true);
+    command
 }
 
 /// A detector that stops reading has its reasons; its end tells them.

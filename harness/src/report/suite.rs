@@ -71,6 +71,13 @@ pub struct SuiteView {
     pub gate: Option<String>,
 }
 
+impl SuiteView {
+    /// What all cases say of each detector, that under test first.
+    pub fn by_detector(&self) -> impl Iterator<Item = (&str, &Summary)> {
+        self.detectors.iter().map(String::as_str).zip(&self.overall)
+    }
+}
+
 /// One scenario's trials.
 #[derive(Clone, Debug)]
 pub struct MatrixRow {
@@ -182,7 +189,7 @@ pub(super) fn summaries(cases: &[&CaseResult], detectors: &[String]) -> Vec<Summ
 }
 
 /// How a case is called wherever one is listed.
-pub(super) fn case_name(case: &CaseResult) -> String {
+pub(crate) fn case_name(case: &CaseResult) -> String {
     format!("{} trial {} seed {}", case.scenario, case.trial, case.seed.0)
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::sli_text;
-use super::summary::rank;
-use super::text;
+use super::suite::case::CaseOutcome;
+use super::suite::case_name;
 use crate::run::event::{EventSink, RunEvent, TimedEvent};
 use crate::suite::event::{Standing, SuiteEvent, SuiteSink};
 use crate::suite::outcome::CaseResult;
@@ -107,22 +107,17 @@ fn place(standing: &Standing, ahead: usize) -> String {
     format!("[{:>width$}/{}]", standing.ended + ahead, standing.case_count)
 }
 
+/// In the words of the suite's page.
 fn case_text(case: &CaseResult) -> String {
-    let answer = case.detector.score.answer.as_ref();
-    let rank = answer
-        .and_then(|answer| rank(answer.full.rank))
-        .map_or(String::new(), |rank| format!(" (rank {rank})"));
-    let findings = if case.validity.findings.is_empty() {
-        case.validity.class.name().to_owned()
+    let outcome = CaseOutcome::of(case).text();
+    let findings = case.validity.findings.iter().map(String::as_str);
+    let told: Vec<&str> = findings.chain(case.detector.failure.as_deref()).collect();
+    let told = if told.is_empty() {
+        String::new()
     } else {
-        case.validity.findings.join("; ")
+        format!(" ({})", told.join("; "))
     };
-    format!(
-        "{} trial {} {findings} {}{rank}",
-        case.scenario,
-        case.trial,
-        text::verdict(case.detector.judgement.verdict)
-    )
+    format!("{}: {outcome}{told}", case_name(case))
 }
 
 /// What came of the cases so far, and how long the rest may take.

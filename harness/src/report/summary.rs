@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 
 use super::text;
 use super::view::RunView;
+use crate::check::validity::Validity;
 use crate::plan::Seed;
 use crate::run::result::{DetectorResult, RunResult};
 use crate::score::matching::{PodsAnswer, Rank};
 use crate::score::moments::TimeTo;
-use crate::score::summary::{RunOutcome, summarize};
+use crate::score::summary::{RunOutcome, Summary, summarize};
+use crate::suite::case;
+use crate::suite::outcome::DetectorOutcome;
 
 /// One run's verdict with its evidence.
 #[must_use]
@@ -43,43 +46,49 @@ pub fn text(view: &RunView) -> String {
 /// One line for each run, then what they say together.
 #[must_use]
 pub fn table(results: &[&RunResult]) -> String {
-    let mut text = format!(
-        "{:<28} {:>10} {:<13} {:<12} {:>7} {:>7} {:>4}  {}\n",
-        "scenario", "seed", "validity", "verdict", "TTD", "TTRC", "rank", "answer"
-    );
+    let mut text = format!("{:<28} {:>10} {}\n", "scenario", "seed", columns_head());
     for result in results {
-        let answer = result.detector.score.answer.as_ref();
-        let seconds =
-            |time: Option<&TimeTo>| time.and_then(reached_s).map_or("–".to_owned(), |s| format!("{s:.1} s"));
-        let first = result
-            .detector
-            .answer
-            .as_ref()
-            .and_then(|answer| answer.candidates.first());
-        let _ = writeln!(
-            text,
-            "{:<28} {:>10} {:<13} {:<12} {:>7} {:>7} {:>4}  {}",
-            result.scenario,
-            result.seed,
-            result.validity.class.name(),
-            verdict_name(&result.detector),
-            seconds(answer.map(|answer| &answer.time_to_detect)),
-            seconds(answer.map(|answer| &answer.time_to_root_cause)),
-            answer
-                .and_then(|answer| rank(answer.full.rank))
-                .map_or("–".to_owned(), |rank| format!("{rank}")),
-            first.map_or("nothing".to_owned(), super::console::candidate_text),
-        );
+        let outcome = case::outcome(result, &result.detector);
+        let columns = columns(&result.validity, &outcome);
+        let _ = writeln!(text, "{:<28} {:>10} {columns}", result.scenario, result.seed);
     }
-    text + &detector_lines(&by_detector(results))
+    let detectors = by_detector(results);
+    text + &detector_lines(detectors.iter().map(|(name, summary)| (name.as_str(), summary)))
+}
+
+/// What stands above [`columns`].
+pub(super) fn columns_head() -> String {
+    format!(
+        "{:<13} {:<12} {:>7} {:>7} {:>4}  answer",
+        "validity", "verdict", "TTD", "TTRC", "rank"
+    )
+}
+
+/// What came of a run, as the last columns of its line in a table: of runs and of suites.
+pub(super) fn columns(validity: &Validity, outcome: &DetectorOutcome) -> String {
+    let answer = outcome.score.answer.as_ref();
+    let seconds = |time: Option<&TimeTo>| time.and_then(reached_s).map_or("–".to_owned(), |s| format!("{s:.1} s"));
+    format!(
+        "{:<13} {:<12} {:>7} {:>7} {:>4}  {}",
+        validity.class.name(),
+        text::verdict(outcome.judgement.verdict),
+        seconds(answer.map(|answer| &answer.time_to_detect)),
+        seconds(answer.map(|answer| &answer.time_to_root_cause)),
+        answer
+            .and_then(|answer| rank(answer.full.rank))
+            .map_or("–".to_owned(), |rank| format!("{rank}")),
+        outcome
+            .first
+            .as_ref()
+            .map_or("nothing".to_owned(), super::console::candidate_text),
+    )
 }
 
 /// One line for each detector: what its runs say together.
 #[must_use]
-pub fn detector_lines(detectors: &[(String, Vec<RunOutcome>)]) -> String {
+pub fn detector_lines<'a>(detectors: impl IntoIterator<Item = (&'a str, &'a Summary)>) -> String {
     let mut text = String::new();
-    for (name, outcomes) in detectors {
-        let summary = summarize(outcomes);
+    for (name, summary) in detectors {
         let share = |value: Option<f64>| value.map_or("–".to_owned(), |value| format!("{:.2}", value));
         let _ = writeln!(
             text,
@@ -107,25 +116,6 @@ pub fn detector_lines(detectors: &[(String, Vec<RunOutcome>)]) -> String {
 /// The fields of one run in the last line of `--format json`.
 #[must_use]
 pub fn result_json(result: &RunResult) -> Value {
-    let answer = result.detector.score.answer.as_ref();
-    let first = result
-        .detector
-        .answer
-        .as_ref()
-        .and_then(|answer| answer.candidates.first());
-    let exact = answer.map(|answer| match answer.pods {
-        PodsAnswer::NotJudged => Value::Null,
-        PodsAnswer::NoRightAnswer => json!(false),
-        #[expect(clippy::float_cmp, reason = "shares of whole numbers: 1 is exact")]
-        PodsAnswer::Named { precision, recall } => json!(precision == 1.0 && recall == 1.0),
-    });
-    let reasons: Vec<&str> = result
-        .detector
-        .judgement
-        .findings
-        .iter()
-        .map(|finding| finding.reason.as_str())
-        .collect();
     let rivals: BTreeMap<&str, Value> = result
         .rivals
         .iter()
@@ -137,20 +127,35 @@ pub fn result_json(result: &RunResult) -> Value {
             )
         })
         .collect();
+    let mut value = outcome_json(&result.validity, &case::outcome(result, &result.detector));
+    value["rivals"] = json!(rivals);
+    value
+}
+
+/// What came of a run, as fields: of runs and of a suite's cases.
+pub(super) fn outcome_json(validity: &Validity, outcome: &DetectorOutcome) -> Value {
+    let answer = outcome.score.answer.as_ref();
+    let exact = answer.map(|answer| match answer.pods {
+        PodsAnswer::NotJudged => Value::Null,
+        PodsAnswer::NoRightAnswer => json!(false),
+        #[expect(clippy::float_cmp, reason = "shares of whole numbers: 1 is exact")]
+        PodsAnswer::Named { precision, recall } => json!(precision == 1.0 && recall == 1.0),
+    });
+    let findings = outcome.judgement.findings.iter();
+    let reasons: Vec<&str> = findings.map(|finding| finding.reason.as_str()).collect();
     json!({
-        "validity": result.validity.class.name(),
-        "validityFindings": result.validity.findings,
-        "verdict": verdict_name(&result.detector),
+        "validity": validity.class.name(),
+        "validityFindings": validity.findings,
+        "verdict": text::verdict(outcome.judgement.verdict),
         "reasons": reasons,
         "ttdSeconds": answer.and_then(|answer| reached_s(&answer.time_to_detect)),
         "ttrcSeconds": answer.and_then(|answer| reached_s(&answer.time_to_root_cause)),
         "rank": answer.and_then(|answer| rank(answer.full.rank)),
         "entityRank": answer.and_then(|answer| rank(answer.entity.rank)),
         "exactPods": exact,
-        "falseAlarms": result.detector.score.false_alarms.episodes_ns.len(),
-        "answer": first,
-        "failure": result.failure_of(&result.detector.score.detector),
-        "rivals": rivals,
+        "falseAlarms": outcome.score.false_alarms.episodes_ns.len(),
+        "answer": outcome.first,
+        "failure": outcome.failure,
     })
 }
 
@@ -159,11 +164,11 @@ pub fn result_json(result: &RunResult) -> Value {
 pub fn summary_json(results: &[&RunResult]) -> Value {
     by_detector(results)
         .into_iter()
-        .map(|(name, outcomes)| (name, json!(summarize(&outcomes))))
+        .map(|(name, summary)| (name, json!(summary)))
         .collect()
 }
 
-fn by_detector(results: &[&RunResult]) -> Vec<(String, Vec<RunOutcome>)> {
+fn by_detector(results: &[&RunResult]) -> Vec<(String, Summary)> {
     let mut detectors: Vec<(String, Vec<RunOutcome>)> = Vec::new();
     for result in results {
         for detector in std::iter::once(&result.detector).chain(&result.rivals) {
@@ -180,7 +185,8 @@ fn by_detector(results: &[&RunResult]) -> Vec<(String, Vec<RunOutcome>)> {
             }
         }
     }
-    detectors
+    let summary = |(name, outcomes): (String, Vec<RunOutcome>)| (name, summarize(&outcomes));
+    detectors.into_iter().map(summary).collect()
 }
 
 /// `pass`, `inconclusive` or `fail`.

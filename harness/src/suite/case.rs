@@ -76,7 +76,9 @@ pub fn of_failure(scenario: &Scenario, app: &str, trial: u32, seed: Seed, detect
     }
 }
 
-fn outcome(result: &RunResult, detector: &DetectorResult) -> DetectorOutcome {
+/// One detector's part in a run.
+#[must_use]
+pub fn outcome(result: &RunResult, detector: &DetectorResult) -> DetectorOutcome {
     let name = detector.score.detector.clone();
     let first = detector.answer.as_ref().and_then(|answer| answer.candidates.first());
     DetectorOutcome {

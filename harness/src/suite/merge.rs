@@ -163,8 +163,8 @@ fn must_agree(first: &Part, other: &Part) -> Result<(), MergeError> {
     }
 }
 
-/// A run directory as a result in `home` names it: relative where it lies below.
-fn seen_from(home: &Path, run: &Path) -> PathBuf {
+/// A run directory as a result in `home` names it: relative where it lies below, else absolute.
+pub(crate) fn seen_from(home: &Path, run: &Path) -> PathBuf {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let run = absolute(run);
     run.strip_prefix(absolute(home)).map_or(run.clone(), Path::to_owned)

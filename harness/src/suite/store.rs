@@ -353,12 +353,12 @@ fn must_agree(directory: &Path, there: &Header, here: &Header) -> Result<(), Sto
     type Shown<'a> = &'a dyn Fn(&Header) -> String;
     let checks: [(&'static str, bool, Shown<'_>); 5] = [
         ("version of the files", there.version == here.version, &version),
+        ("mode", there.mode == here.mode, &mode),
         (
             "suite, or other contents of its files",
             there.digest == here.digest,
             &content,
         ),
-        ("mode", there.mode == here.mode, &mode),
         ("part of the suite", there.shard == here.shard, &shard),
         (
             "detector program",

@@ -1,8 +1,9 @@
-//! `gauntlet suite run`: live runs of a suite's cases, kept one by one, gone on with after an interruption.
+//! `gauntlet suite run`: a suite's cases, kept one by one, gone on with after an interruption. Here are live ones, and what
+//! those from recordings ([`super::recorded`]) share with them.
 
 use std::path::{Path, PathBuf};
 
-use super::{SuiteRunArgs, conclude, exit_of};
+use super::{SuiteRunArgs, conclude, exit_of, recorded};
 use crate::cli::live::{Locking, Session, programs};
 use crate::cli::recover::undo_all;
 use crate::cli::{Exit, TargetKind};
@@ -33,6 +34,9 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         Ok(plan) => plan,
         Err(exit) => return Ok(exit),
     };
+    if let Some(recordings) = &args.replay {
+        return recorded::run(args, &plan, recordings);
+    }
     let TargetKind::Local = args.target;
     let programs = match programs(&args.detector)? {
         Ok(programs) => programs,
@@ -42,21 +46,9 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
-    let detector = match detector_digest(&session) {
-        Ok(digest) => digest,
-        Err(why) => {
-            eprintln!("gauntlet: {why}");
-            return Ok(Exit::CannotHere);
-        }
-    };
-    let header = Header::new(&plan, Mode::Live, args.selection.shard, detector);
-    let (directory, store) = match open(args, &plan, header) {
+    let (directory, store) = match open(args, &plan, Mode::Live, detector_digest(&session))? {
         Ok(opened) => opened,
-        Err(error) if error.is_mistake() => {
-            eprintln!("gauntlet: {}", error_chain(&error));
-            return Ok(Exit::InvalidScenario);
-        }
-        Err(error) => return Err(error.into()),
+        Err(exit) => return Ok(exit),
     };
     let left = undo_all(&directory.join(RUNS))?;
     left.done.iter().for_each(|line| eprintln!("{line}"));
@@ -66,7 +58,28 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     if !left.failed.is_empty() {
         return Ok(Exit::TargetFailed);
     }
-    let (result, ending) = play_live(args, &plan, store, &session, &directory)?;
+    let console = SuiteConsole::new();
+    let mut runner = LiveRunner {
+        session: &session,
+        home: &directory,
+        console: console.clone(),
+    };
+    play_through(args, &plan, store, &mut runner, console, &directory)
+}
+
+/// Plays what has not ended, and says what came of all.
+///
+/// # Errors
+/// When a result cannot be kept.
+pub(super) fn play_through(
+    args: &SuiteRunArgs,
+    plan: &SuitePlan,
+    store: Store,
+    runner: &mut dyn CaseRunner,
+    console: SuiteConsole,
+    directory: &Path,
+) -> anyhow::Result<Exit> {
+    let (result, ending) = play_part(args, plan, store, runner, console, directory)?;
     let exit = match &ending {
         Ending::Complete => exit_of(&result),
         Ending::Interrupted => Exit::Interrupted,
@@ -75,15 +88,42 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
             Exit::CannotHere
         }
     };
-    conclude(&result, &directory, exit, args.format);
+    conclude(&result, directory, exit, args.format);
     if ending != Ending::Complete {
         eprintln!("gauntlet: go on with --out {}", directory.display());
     }
     Ok(exit)
 }
 
-/// The directory of the suite, ours, with what it holds already.
-fn open(args: &SuiteRunArgs, plan: &SuitePlan, header: Header) -> Result<(PathBuf, Store), StoreError> {
+/// The directory of the suite, ours, with what it holds already; or how to exit, and why was said. `detector` is what
+/// tells its program from others, or why that is not known.
+///
+/// # Errors
+/// When the directory cannot be used.
+pub(super) fn open(
+    args: &SuiteRunArgs,
+    plan: &SuitePlan,
+    mode: Mode,
+    detector: Result<String, String>,
+) -> anyhow::Result<Result<(PathBuf, Store), Exit>> {
+    let detector = match detector {
+        Ok(digest) => digest,
+        Err(why) => {
+            eprintln!("gauntlet: {why}");
+            return Ok(Err(Exit::CannotHere));
+        }
+    };
+    match open_store(args, plan, Header::new(plan, mode, args.selection.shard, detector)) {
+        Ok(opened) => Ok(Ok(opened)),
+        Err(error) if error.is_mistake() => {
+            eprintln!("gauntlet: {}", error_chain(&error));
+            Ok(Err(Exit::InvalidScenario))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open_store(args: &SuiteRunArgs, plan: &SuitePlan, header: Header) -> Result<(PathBuf, Store), StoreError> {
     let beginning = if args.resume {
         Beginning::Refused
     } else {
@@ -102,11 +142,12 @@ fn open(args: &SuiteRunArgs, plan: &SuitePlan, header: Header) -> Result<(PathBu
     Ok((directory, store))
 }
 
-fn play_live(
+fn play_part(
     args: &SuiteRunArgs,
     plan: &SuitePlan,
     mut store: Store,
-    session: &Session,
+    runner: &mut dyn CaseRunner,
+    mut console: SuiteConsole,
     directory: &Path,
 ) -> anyhow::Result<(SuiteResult, Ending)> {
     let part = plan.part(args.selection.shard);
@@ -122,13 +163,7 @@ fn play_live(
         part.len(),
         directory.display()
     );
-    let mut console = SuiteConsole::new();
-    let mut runner = LiveRunner {
-        session,
-        home: directory,
-        console: console.clone(),
-    };
-    let ending = play(plan, &part, &mut store, &mut runner, &mut console);
+    let ending = play(plan, &part, &mut store, runner, &mut console);
     console.finish();
     // Also after an error: what ended is worth a result.
     let result = store.write_result()?;
@@ -187,7 +222,7 @@ fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, RunError> {
     }
 }
 
-/// SHA-256 of the detector under test, its program and how it is started: a suite is not gone on with by another.
+/// As [`digest_of_program`], of the detector under test.
 fn detector_digest(session: &Session) -> Result<String, String> {
     let programs = session.programs();
     let asked = programs.under_test();
@@ -196,7 +231,15 @@ fn detector_digest(session: &Session) -> Result<String, String> {
         AskedKind::Process { program, .. } => Some(program.as_path()).filter(|program| program.is_file()),
         AskedKind::Alertmanager(_) => None,
     };
-    let mut digested = format!("{asked:?}").into_bytes();
+    digest_of_program(&format!("{asked:?}"), program)
+}
+
+/// SHA-256 of a detector, its program and how it is started: a suite is not gone on with by another.
+///
+/// # Errors
+/// In words: the program cannot be read.
+pub(super) fn digest_of_program(started_as: &str, program: Option<&Path>) -> Result<String, String> {
+    let mut digested = started_as.as_bytes().to_vec();
     if let Some(program) = program {
         let read = std::fs::read(program);
         digested.extend(read.map_err(|error| format!("failed to read the detector {}: {error}", program.display()))?);
