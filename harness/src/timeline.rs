@@ -69,8 +69,8 @@ struct Active {
     ends: Instant,
     effect_until: Instant,
     next_probe: Instant,
-    /// Since when every probe found it on some pod at least.
-    partly_since_ns: Option<MonotonicNanos>,
+    /// Start of the last probe that found it on no pod.
+    absent_at_ns: Option<MonotonicNanos>,
 }
 
 impl<'run, 'sinks> Timeline<'run, 'sinks> {
@@ -248,7 +248,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     ends: now + step.duration,
                     effect_until: now + step.effect_within,
                     next_probe: Instant::now(),
-                    partly_since_ns: None,
+                    absent_at_ns: None,
                 })
             }
             Err(error) => {
@@ -290,17 +290,15 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     }
 }
 
-/// Looks for the effect once. It must be proven on every pod, and its onset is then the start of the first probe of
-/// those that found it on one: what a probe measured was already so when it began, and a detector that saw the first pod
-/// suffer raised no false alarm.
+/// Looks for the effect once. It must be proven on every pod. It began between the last probe that found it nowhere and
+/// the first that found it somewhere, and the onset is the earlier end of that gap (at the earliest the injection): a
+/// detector that was quicker than the next probe raised no false alarm, and none is given the time between.
 async fn probe(record: &mut FaultRecord, active: &mut Active, injector: &Injector, recorder: &mut Recorder<'_>) {
     let began_ns: MonotonicNanos = monotonic_ns();
     match verify_effect(injector, &active.injection.subject()).await {
         Effect::Present { measured, .. } => {
-            let onset_ns = active
-                .partly_since_ns
-                .unwrap_or(began_ns)
-                .max(active.injection.active_at_ns());
+            let active_at_ns = active.injection.active_at_ns();
+            let onset_ns = active.absent_at_ns.unwrap_or(active_at_ns).max(active_at_ns);
             record.onset_ns = Some(onset_ns);
             record.measured = Some(measured.clone());
             recorder.event_at(
@@ -312,7 +310,11 @@ async fn probe(record: &mut FaultRecord, active: &mut Active, injector: &Injecto
             );
         }
         Effect::Absent { measured, partly, .. } => {
-            active.partly_since_ns = partly.then_some(active.partly_since_ns.unwrap_or(began_ns));
+            // Arrivals are counted per second and are our own: a surge is there from its injection, and known a second later.
+            let is_known_late = matches!(active.injection.fault().kind, FaultKind::LoadSurge { .. });
+            if !partly && !is_known_late {
+                active.absent_at_ns = Some(began_ns);
+            }
             record.measured = Some(measured);
         }
         Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
