@@ -51,7 +51,7 @@ const ALARMS_PER_HOUR: f64 = 2.0;
 
 /// How a candidate truly differs from its baseline.
 #[derive(Clone, Copy, Debug)]
-pub struct Change {
+pub(crate) struct Change {
     /// Loss of AC@1, as a share.
     pub lost: f64,
     /// Factor on times to root cause.
@@ -63,7 +63,7 @@ pub struct Change {
 }
 
 /// No change, and a tenth of the answers anew.
-pub const SAME: Change = Change {
+pub(crate) const SAME: Change = Change {
     lost: 0.0,
     slower: 1.0,
     alarms_per_hour: 0.0,
@@ -71,7 +71,7 @@ pub const SAME: Change = Change {
 };
 
 /// A baseline and a candidate of `case_count` cases each. Same seed, same pair.
-pub fn pair(mode: Mode, case_count: usize, change: Change, seed: u64) -> (Evidence, Evidence) {
+pub(crate) fn pair(mode: Mode, case_count: usize, change: Change, seed: u64) -> (Evidence, Evidence) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let baseline: Vec<Case> = (0..case_count).map(|index| case(index, mode, SAME, &mut rng)).collect();
     let candidate = baseline
