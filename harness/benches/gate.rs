@@ -1,4 +1,5 @@
 //! How long a gate takes: reading nothing, judging two results of the corpus's size.
+#![expect(missing_docs, reason = "criterion's macro makes a public function")]
 
 #[path = "gate_power/world.rs"]
 mod world;
