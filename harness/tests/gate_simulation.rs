@@ -5,7 +5,6 @@
 mod world;
 
 use gauntlet_harness::gate::{Settings, gate};
-use gauntlet_harness::score::verdict::Verdict;
 use gauntlet_harness::suite::outcome::Mode;
 use world::{Change, SAME, pair};
 
