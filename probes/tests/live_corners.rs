@@ -100,10 +100,15 @@ fn a_port_without_listener_refuses_over_ipv6() {
         return;
     }
     let address: SocketAddr = "[fd00::2]:6379".parse().unwrap();
-    let refused = cluster
-        .client
-        .run(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err());
-    assert!(refused.join().unwrap());
+    // A new address is not answered for until its duplicates were looked for.
+    let refused = cluster.client.run(move || {
+        (0..50).any(|_| {
+            let tried = TcpStream::connect_timeout(&address, Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(50));
+            tried.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        })
+    });
+    assert!(refused.join().unwrap(), "refused at last");
     let frames = cluster.watch(3);
     let resets: Vec<_> = frames.iter().flat_map(|frame| &frame.resets).collect();
     let sent = resets.iter().find(|reset| reset.sent).unwrap();
