@@ -1,0 +1,7 @@
+//! A Kubernetes cluster whose nodes are containers of this machine: made by kind, or given.
+//!
+//! Everything that exists is asked of its API; what faults and probes need beyond that (namespaces, cgroups, processes) is
+//! found on this machine, whose kernel all nodes share. Does not know what will be done to it.
+
+pub mod access;
+pub mod docker;
