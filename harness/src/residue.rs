@@ -296,7 +296,14 @@ fn routes() -> BTreeSet<String> {
     let all = printed("ip", &["route", "show", "table", "all"], whole_line);
     all.into_iter()
         .filter(|route| !route.split(' ').any(by_itself))
+        .map(|route| as_configured(&route))
         .collect()
+}
+
+/// A route without the flags that say whether its device carries at the moment: that is another device's doing.
+fn as_configured(route: &str) -> String {
+    let words = route.split(' ').filter(|word| !["linkdown", "dead"].contains(word));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Device and address, one fact each.
@@ -353,6 +360,13 @@ mod tests {
         let line = "eth0@if2  UP  e2:3f <BROADCAST,MULTICAST,UP,LOWER_UP> ";
         assert_eq!(name_and_switch(line), "eth0@if2 on");
         assert_eq!(name_and_switch("lo DOWN 00:00 <LOOPBACK> "), "lo off");
+    }
+
+    #[test]
+    fn a_route_is_the_same_while_its_device_carries_nothing() {
+        let route = "10.7.0.0/16 dev bridge0 scope link src 10.7.0.1";
+        assert_eq!(as_configured(&format!("{route} linkdown")), route);
+        assert_eq!(as_configured(route), route);
     }
 
     #[test]
