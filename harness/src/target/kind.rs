@@ -4,4 +4,8 @@
 //! found on this machine, whose kernel all nodes share. Does not know what will be done to it.
 
 pub mod access;
+pub mod api;
+pub mod permission;
+pub mod own_namespace;
+pub mod ownership;
 pub mod docker;
