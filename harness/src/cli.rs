@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod doctor;
 pub mod live;
 pub mod gate;
+pub mod image;
 pub mod recordings;
 pub mod recover;
 pub mod report;
@@ -128,6 +129,9 @@ pub enum Command {
     /// Bring an application up on a local cluster, without any fault, and look around.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Make images of our own programs, for clusters that reach no registry.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Print completions for a shell, for example `gauntlet completions bash > /etc/bash_completion.d/gauntlet`.
     Completions {
         /// The shell.

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Baseline(command) => cli::gate::run_baseline(&command),
         Command::Compare(args) => cli::gate::run_compare(&args),
         Command::Cluster(command) => cli::cluster::cluster(&command),
+        Command::Image(command) => cli::image::image(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "gauntlet", &mut std::io::stdout());
             Ok(Exit::Pass)

@@ -9,3 +9,4 @@ pub mod permission;
 pub mod own_namespace;
 pub mod ownership;
 pub mod docker;
+pub mod image;
