@@ -90,6 +90,27 @@ pub unsafe fn socket_netns(sock: *const c_void) -> (u32, u64) {
     }
 }
 
+/// Identity of the cgroup (v2) to which a socket counts; 0 where the kernel does not tell.
+///
+/// # Safety
+/// As for [`field`].
+#[inline(always)]
+pub unsafe fn socket_cgroup(sock: *const c_void) -> u64 {
+    let missing = gauntlet_abi::record::OFFSET_MISSING;
+    if offset!(sock_cgroup) == missing || offset!(cgroup_node) == missing || offset!(node_id) == missing {
+        return 0;
+    }
+    // SAFETY: as the caller says; the two pointers are the kernel's own.
+    unsafe {
+        let cgroup: *const c_void = field(sock, offset!(sock_cgroup));
+        if cgroup.is_null() {
+            return 0;
+        }
+        let node: *const c_void = field(cgroup, offset!(cgroup_node));
+        if node.is_null() { 0 } else { field(node, offset!(node_id)) }
+    }
+}
+
 /// Who the two ends of an internet socket are; `None` for other families.
 ///
 /// # Safety

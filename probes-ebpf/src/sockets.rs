@@ -13,7 +13,7 @@ use gauntlet_abi::record::{
     LOST_CONNECTIONS, NETNS_ANY, OFFSET_MISSING, REASON_UNKNOWN, RECORD_SYNACK_RETRANSMIT, RecordKey,
 };
 
-use crate::kernel::{AF_INET, AF_INET6, IPPROTO_TCP, SocketName, field, offset, socket_name};
+use crate::kernel::{AF_INET, AF_INET6, IPPROTO_TCP, SocketName, field, offset, socket_cgroup, socket_name};
 use crate::maps::{CONN_ZERO, CONNS, NETNS, add_one_u32, count_lost, record};
 
 const TCP_ESTABLISHED: i32 = 1;
@@ -94,6 +94,7 @@ unsafe fn open(sock: *const c_void, cookie: u64, role: u8, state: u8, flags: u32
         let conn = CONNS.get_ptr_mut(cookie)?;
         name_conn(conn, &name);
         (*conn).created_ns = bpf_ktime_get_ns();
+        (*conn).cgroup_id = socket_cgroup(sock);
         (*conn).role = role;
         (*conn).flags = flags;
         (*conn).state = state;

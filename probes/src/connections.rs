@@ -129,6 +129,8 @@ impl std::fmt::Debug for Known {
 struct Twins {
     /// Accepted sockets by the caller's address and port.
     servers: HashMap<(IpAddr, u16), Vec<Peer>>,
+    /// Who serves at an address and port that several pods share.
+    shared: HashMap<(IpAddr, u16), Peer>,
 }
 
 impl Connections {
@@ -214,18 +216,22 @@ fn is_client(conn: &Conn) -> bool {
 
 fn twins(table: &[(u64, Conn)], identity: &Identity) -> Twins {
     let mut servers: HashMap<(IpAddr, u16), Vec<Peer>> = HashMap::new();
+    let mut shared = HashMap::new();
     for (_, conn) in table {
         if conn.state == STATE_NEW || is_client(conn) {
             continue;
         }
-        if let Some(owner) = identity.local(conn.netns, ip_of(conn.local)) {
+        if let Some(owner) = identity.sharing_owner(conn) {
+            shared.insert((ip_of(conn.local), conn.local_port), owner);
+        }
+        if let Some(owner) = identity.owner(conn) {
             servers
                 .entry((ip_of(conn.remote), conn.remote_port))
                 .or_default()
                 .push(owner);
         }
     }
-    Twins { servers }
+    Twins { servers, shared }
 }
 
 /// Whether a handshake has just begun and its other end may still tell where it leads; it is counted once that is known,
@@ -249,7 +255,7 @@ fn name(
         return;
     }
     let (local_ip, remote_ip) = (ip_of(conn.local), ip_of(conn.remote));
-    let Some(local) = identity.local(conn.netns, local_ip) else {
+    let Some(local) = identity.owner(conn) else {
         return;
     };
     if remote_ip.is_loopback() || local_ip == remote_ip {
@@ -259,6 +265,8 @@ fn name(
         let caller = local;
         match identity.remote(remote_ip) {
             Remote::Peer(callee) => {
+                let shared = twins.shared.get(&(remote_ip, conn.remote_port));
+                let callee = shared.cloned().unwrap_or(callee);
                 if matches!((&caller, &callee), (Peer::External(_), Peer::External(_))) {
                     return;
                 }

@@ -6,7 +6,7 @@ use bytemuck::Zeroable as _;
 use gauntlet_abi::conn::{CONN_PICKED_UP, Conn, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED, STATE_OPEN, STATE_OPENING};
 
 use super::{Connections, Edges, Translations};
-use crate::entity::Peer;
+use crate::entity::{InventoryLine, NodeName, Peer, PodInfo, PodName};
 use crate::frame::EdgeSample;
 use crate::identity::tests::{cluster, ip, pod};
 
@@ -188,4 +188,39 @@ fn results_of_retransmissions_are_kept_apart() {
         .map(|r| (r.handshake, r.error, r.count))
         .collect();
     assert_eq!(told, [(true, None, 3), (true, Some(-1), 1), (true, Some(0), 2)]);
+}
+
+#[test]
+fn pods_that_share_a_namespace_are_told_apart_by_process_and_by_port() {
+    let mut identity = cluster();
+    for name in ["agent", "proxy"] {
+        identity.apply(&InventoryLine::Pod(PodInfo {
+            name: PodName::new(name),
+            service: None,
+            node: NodeName::new("node-1"),
+            ip: ip("10.0.0.1"),
+            netns: Some(10),
+            cgroup: Some(format!("/{name}")),
+        }));
+    }
+    let sharing: Vec<_> = identity.sharing_pods().map(|pod| pod.name.as_str()).collect();
+    assert_eq!(sharing, ["agent", "proxy"]);
+    identity.learn_cgroups([(71, PodName::new("agent")), (72, PodName::new("proxy"))].into());
+    let of = |cgroup_id, conn| Conn { cgroup_id, ..conn };
+    let web = web_to(("10.0.0.1", 9100), STATE_OPEN);
+    let agent = conn(10, ("10.0.0.1", 9100), ("10.1.0.1", 40_000), ROLE_SERVER, STATE_OPEN);
+    let proxy = conn(10, ("10.0.0.1", 50_000), ("10.1.0.2", 6379), ROLE_CLIENT, STATE_OPEN);
+    let host = conn(10, ("10.0.0.1", 50_001), ("10.1.0.2", 6379), ROLE_CLIENT, STATE_OPEN);
+    let table = [(1, web), (2, of(71, agent)), (3, of(72, proxy)), (4, of(99, host))];
+    let mut edges = Edges::default();
+    Connections::default().tick(10_000, &table, &identity, &mut NoTranslations, &mut edges);
+    let told: Vec<_> = edges
+        .into_samples()
+        .iter()
+        .map(|edge| format!("{} → {} {}", edge.caller, edge.callee, edge.client.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        ["proxy → cache-0 true", "web-0 → agent true", "node-1 → cache-0 true"]
+    );
 }

@@ -1,12 +1,13 @@
 //! To whom a socket or packet belongs: the inventory, indexed.
 //!
-//! The near end is told by its network namespace, so that two clusters with the same addresses never mix; the far end by
-//! its address. Nothing is guessed from names.
+//! The near end is told by its network namespace, so that two clusters with the same addresses never mix, and pods that
+//! share one (a node's own: host-network pods) by the cgroup of the process; the far end is told by its address. Nothing is
+//! guessed from names.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
-use gauntlet_abi::conn::Address;
+use gauntlet_abi::conn::{Address, Conn};
 
 use crate::entity::{InventoryLine, NodeInfo, NodeName, Peer, PodInfo, PodName, ServiceInfo};
 
@@ -19,6 +20,8 @@ pub(crate) struct Identity {
     by_netns: HashMap<u32, Vec<Owner>>,
     by_ip: HashMap<IpAddr, Owner>,
     service_by_ip: HashMap<IpAddr, String>,
+    /// Pods that share a network namespace with others, by the cgroups of their processes.
+    by_cgroup: HashMap<u64, Peer>,
     /// Some pod's or node's namespace is not told.
     has_unknown_netns: bool,
     /// Network namespace of the detector itself: on a real host, that of the cluster's outside.
@@ -160,6 +163,30 @@ impl Identity {
             Some(_) => None,
             None => (self.own_netns == Some(netns)).then_some(Peer::External(ip)),
         }
+    }
+
+    /// Pods that share their network namespace with a node or another pod: only their processes tell them apart.
+    pub(crate) fn sharing_pods(&self) -> impl Iterator<Item = &PodInfo> {
+        self.pods.values().filter(|pod| {
+            let owners = narrow(pod.netns).and_then(|netns| self.by_netns.get(&netns));
+            owners.is_some_and(|owners| owners.len() > 1)
+        })
+    }
+
+    /// Learns the cgroups of the processes of [`Identity::sharing_pods`].
+    pub(crate) fn learn_cgroups(&mut self, cgroups: HashMap<u64, PodName>) {
+        self.by_cgroup = cgroups.into_iter().map(|(id, pod)| (id, Peer::Pod(pod))).collect();
+    }
+
+    /// Owner of a connection's near end.
+    pub(crate) fn owner(&self, conn: &Conn) -> Option<Peer> {
+        self.sharing_owner(conn)
+            .or_else(|| self.local(conn.netns, ip_of(conn.local)))
+    }
+
+    /// Owner of a connection's near end if it shares its network namespace, so that its address does not tell it.
+    pub(crate) fn sharing_owner(&self, conn: &Conn) -> Option<Peer> {
+        self.by_cgroup.get(&conn.cgroup_id).cloned()
     }
 
     /// Owner of the place where something was seen, if its namespace is in the inventory.

@@ -32,6 +32,7 @@ mod run_queue;
 
 pub mod recording;
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 
 use gauntlet_abi::record::{LOST_CONNECTIONS, LOST_EVENTS, LOST_RECORDS};
@@ -52,6 +53,9 @@ use crate::records::{Names, RecordSamples, Records};
 use crate::symbols::Symbols;
 use crate::translation::{Conntrack, TickTranslations};
 use crate::usage::{Hierarchies, Usage};
+
+/// Every so many ticks, containers of pods that share a network namespace are looked for.
+const LOOK_TICKS: u64 = 5;
 
 /// Attached probes; detached when dropped.
 pub struct Probes {
@@ -134,6 +138,9 @@ impl Probes {
     pub fn tick(&mut self) -> Result<Frame, ReadError> {
         self.tables.read(&mut self.snapshot)?;
         let at_ns = monotonic_ns();
+        if self.seq.is_multiple_of(LOOK_TICKS) {
+            self.look_for_containers();
+        }
         self.loaded.sample_run_times(at_ns);
         let mut frame = Frame {
             seq: self.seq,
@@ -164,6 +171,16 @@ impl Probes {
         self.tick_usage(&mut frame);
         frame.loss = self.tick_loss(&frame, untimed);
         Ok(frame)
+    }
+
+    /// Containers come and go within a pod; only where pods share a network namespace does that matter.
+    fn look_for_containers(&mut self) {
+        let mut cgroups = HashMap::new();
+        for pod in self.identity.sharing_pods() {
+            let ids = pod.cgroup.as_deref().map(|cgroup| self.hierarchies.cgroup_ids(cgroup));
+            cgroups.extend(ids.into_iter().flatten().map(|id| (id, pod.name.clone())));
+        }
+        self.identity.learn_cgroups(cgroups);
     }
 
     /// What each kernel program has cost since it was attached, estimated from samples of a tenth of the time; none in

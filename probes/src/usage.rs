@@ -57,6 +57,21 @@ impl Hierarchies {
     pub(crate) fn cgroup_id(&self, cgroup: &str) -> Option<u64> {
         Some(fs::metadata(join(self.unified.as_deref()?, cgroup)).ok()?.ino())
     }
+
+    /// Identities of a cgroup and of those directly below it: of a pod and its containers.
+    pub(crate) fn cgroup_ids(&self, cgroup: &str) -> Vec<u64> {
+        let Some(root) = self.unified.as_deref() else {
+            return Vec::new();
+        };
+        let directory = join(root, cgroup);
+        let below = fs::read_dir(&directory).into_iter().flatten().flatten();
+        let directories = below.map(|entry| entry.path()).filter(|path| path.is_dir());
+        [directory.clone()]
+            .into_iter()
+            .chain(directories)
+            .filter_map(|path| Some(fs::metadata(path).ok()?.ino()))
+            .collect()
+    }
 }
 
 fn join(root: &Path, cgroup: &str) -> PathBuf {

@@ -5,16 +5,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gauntlet_probes::entity::{InventoryLine, NodeName, PodInfo, PodName};
 use gauntlet_probes::frame::{ProcessEventKind, Protocol};
-use support::{Cluster, SERVER, SERVICE, clients, cluster, edges, pod, servers, total_l7};
+use support::{Cluster, SERVER, SERVICE, Server, clients, cluster, edges, pod, servers, total_l7};
 
+/// The node's own address.
+const NODE: &str = "10.1.0.254";
 const CLIENT6: &str = "fd00::1";
 const SERVER6: &str = "fd00::2";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -239,4 +242,56 @@ fn run_times_are_sampled_and_scaled() {
     assert!((600..3_000).contains(&packets.run_count), "{}", packets.run_count);
     let each_ns = packets.run_ns / packets.run_count;
     assert!((10..100_000).contains(&each_ns), "{each_ns}");
+}
+
+#[test]
+fn pods_in_their_nodes_namespace_are_told_apart_by_process() {
+    let Some(mut cluster) = cluster() else { return };
+    // A pod with one container, in the namespace of its node.
+    let container = cluster.cgroup().join("agent/container");
+    std::fs::create_dir_all(&container).unwrap();
+    let pod_cgroup = format!("/{}/agent", cluster.cgroup().file_name().unwrap().to_str().unwrap());
+    cluster.probes.apply(&InventoryLine::Pod(PodInfo {
+        name: PodName::new("agent"),
+        service: None,
+        node: NodeName::new("node-1"),
+        ip: NODE.parse().unwrap(),
+        netns: Some(cluster.node.netns()),
+        cgroup: Some(pod_cgroup),
+    }));
+    // Its container is looked for every few ticks.
+    cluster.watch(6);
+    let procs = container.join("cgroup.procs");
+    let script = format!(
+        "echo $$ > {}; exec redis-server --port 6379 --bind {NODE} --save ''",
+        procs.display()
+    );
+    let server = Server(cluster.node.command("sh").args(["-c", &script]).spawn().unwrap());
+    let ask = || {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut stream = loop {
+            match TcpStream::connect((NODE, 6379)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        };
+        stream.write_all(b"PING\r\n").unwrap();
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).unwrap();
+        stream
+    };
+    let held = cluster.client.run(ask).join().unwrap();
+    let frames = cluster.watch(3);
+    let callees: BTreeSet<_> = edges(&frames, 6379)
+        .iter()
+        .map(|edge| edge.callee.to_string())
+        .collect();
+    assert_eq!(callees, BTreeSet::from(["agent".to_owned()]));
+    drop((held, server));
+    for directory in [container.as_path(), container.parent().unwrap()] {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while std::fs::remove_dir(directory).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

@@ -116,8 +116,10 @@ pub struct Conn {
     pub copied_end: u32,
     /// Address of the other end, as this end knows it.
     pub remote: Address,
+    /// The cgroup (v2) of the process that made it, or of its listener's; 0 where the kernel does not tell.
+    pub cgroup_id: u64,
     /// Zero.
-    pub reserved_line: [u64; 3],
+    pub reserved_line: [u64; 2],
 
     /// Requests and answers.
     pub l7: L7State,

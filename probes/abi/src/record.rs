@@ -187,6 +187,12 @@ pub struct Offsets {
     pub sock_protocol: u32,
     /// `sock.sk_err`
     pub sock_err: u32,
+    /// `sock.sk_cgrp_data.cgroup`
+    pub sock_cgroup: u32,
+    /// `cgroup.kn`
+    pub cgroup_node: u32,
+    /// `kernfs_node.id`
+    pub node_id: u32,
     /// `net.ns.inum`
     pub net_inum: u32,
     /// `net.net_cookie`
@@ -239,6 +245,9 @@ impl Offsets {
             sock_net: OFFSET_MISSING,
             sock_protocol: OFFSET_MISSING,
             sock_err: OFFSET_MISSING,
+            sock_cgroup: OFFSET_MISSING,
+            cgroup_node: OFFSET_MISSING,
+            node_id: OFFSET_MISSING,
             net_inum: OFFSET_MISSING,
             net_cookie: OFFSET_MISSING,
             tcp_copied_seq: OFFSET_MISSING,
