@@ -7,6 +7,7 @@ pub mod duration;
 pub mod file;
 pub mod http_client;
 pub mod postgres;
+pub mod servers;
 pub mod service;
 pub mod shard;
 pub mod spec;

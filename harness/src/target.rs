@@ -2,6 +2,7 @@
 //!
 //! Does not know what will be done to it.
 
+pub mod cluster;
 pub mod kind;
 pub mod local;
 pub mod namespace;
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gauntlet_probes::entity::{NodeName, PodName, ServiceName};
+
+pub use self::cluster::Cluster;
+use crate::clock::MonotonicNanos;
 
 /// Open descriptor of a network namespace, shared by all who need to enter it.
 pub type NetnsFd = Arc<OwnedFd>;
@@ -50,6 +54,17 @@ pub struct NodeHandle {
     pub netns_inode: u64,
     /// Its cgroup.
     pub cgroup: CgroupPaths,
+}
+
+/// Something happened to a pod: its processes ended or started, or it is another pod now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNews {
+    /// When the harness heard of it, CLOCK_MONOTONIC.
+    pub at_ns: MonotonicNanos,
+    /// The pod.
+    pub pod: PodName,
+    /// What, in words.
+    pub text: String,
 }
 
 /// Directories of one cgroup in each hierarchy. On a pure v2 machine all are the same directory.

@@ -46,6 +46,9 @@ pub struct HttpArgs {
     /// The name server.
     #[arg(long, value_name = "IP:PORT")]
     pub dns: SocketAddr,
+    /// Names are looked for in this domain, for example `shop.svc.cluster.local`; by default they are whole.
+    #[arg(long, value_name = "DOMAIN")]
+    pub search: Option<String>,
     /// Where to listen.
     #[arg(long, value_name = "IP:PORT")]
     pub listen: SocketAddr,
@@ -72,7 +75,7 @@ pub fn run(args: &HttpArgs) -> anyhow::Result<()> {
     // One thread, as much as a pod should use: on a small machine more threads only add switches between them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let service = HttpService::new(&app.spec, &args.service, Resolver::dns(args.dns))?;
+        let service = HttpService::new(&app.spec, &args.service, Resolver::dns(args.dns, args.search.clone()))?;
         let listener = TcpListener::bind(args.listen)
             .await
             .with_context(|| format!("failed to listen on {}", args.listen))?;

@@ -10,9 +10,21 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The processes of a cgroup and of all cgroups below it, by tgid in the host's numbering.
+/// Name of the process that holds a Kubernetes pod's namespaces and does nothing: the sandbox is no part of what runs in
+/// the pod, and a pod whose sandbox dies is another pod.
+const SANDBOX: &str = "pause";
+
+/// The processes of a cgroup and of all cgroups below it, by tgid in the host's numbering, without a pod's sandbox.
 #[must_use]
 pub fn tgids(cgroup: &Path) -> BTreeSet<i32> {
+    let mut found = members(cgroup);
+    found.retain(|tgid| !is_sandbox(*tgid));
+    found
+}
+
+/// [`tgids`] and the sandbox's process.
+#[must_use]
+pub fn members(cgroup: &Path) -> BTreeSet<i32> {
     let own = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut found: BTreeSet<i32> = own
         .lines()
@@ -21,10 +33,14 @@ pub fn tgids(cgroup: &Path) -> BTreeSet<i32> {
         .collect();
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            found.extend(tgids(&entry.path()));
+            found.extend(members(&entry.path()));
         }
     }
     found
+}
+
+fn is_sandbox(tgid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == SANDBOX)
 }
 
 /// Sends `signal` to all of them (`None`: only asks whether it could) and returns to how many.

@@ -65,11 +65,12 @@ pub enum Resolver {
 }
 
 impl Resolver {
-    /// Asks the name server at `server`.
+    /// Asks the name server at `server`; names are those of the domain `search`, if there is one.
     #[must_use]
-    pub fn dns(server: SocketAddr) -> Self {
+    pub fn dns(server: SocketAddr, search: Option<String>) -> Self {
         Self::Dns(DnsResolver {
             server,
+            search,
             next_id: AtomicU16::new(1),
             kept: Mutex::default(),
         })
@@ -94,6 +95,7 @@ impl Resolver {
 #[derive(Debug)]
 pub struct DnsResolver {
     server: SocketAddr,
+    search: Option<String>,
     next_id: AtomicU16,
     kept: Mutex<BTreeMap<String, (Instant, Ipv4Addr)>>,
 }
@@ -139,7 +141,11 @@ impl DnsResolver {
 
     async fn ask(&self, name: &str) -> Result<Ipv4Addr, AskError> {
         let not_a_name = || AskError::Final(ResolveError::Name { name: name.to_owned() });
-        let mut fqdn = Name::from_ascii(name).map_err(|_| not_a_name())?;
+        let whole = match &self.search {
+            Some(domain) => format!("{name}.{domain}"),
+            None => name.to_owned(),
+        };
+        let mut fqdn = Name::from_ascii(whole).map_err(|_| not_a_name())?;
         fqdn.set_fqdn(true);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut question = Message::new();
@@ -223,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn asks_again_after_silence_keeps_answers_and_believes_a_no() {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let resolver = Resolver::dns(socket.local_addr().expect("bound"));
+        let resolver = Resolver::dns(socket.local_addr().expect("bound"), None);
         let server = tokio::spawn(serve(socket, 3));
         let started = Instant::now();
         let expected = SocketAddr::from(([10, 1, 2, 3], 5432));
@@ -240,9 +246,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_is_looked_for_in_the_search_domain() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let server = socket.local_addr().expect("bound");
+        let resolver = Resolver::dns(server, Some("shop.svc.cluster.local".to_owned()));
+        let asked = tokio::spawn(async move {
+            let mut buffer = [0; ANSWER_BYTES_MAX];
+            let (length, _asker) = socket.recv_from(&mut buffer).await.expect("a question");
+            let question = Message::from_vec(&buffer[..length]).expect("a message");
+            question.query().expect("a question").name().to_ascii()
+        });
+        let _unanswered = timeout(Duration::from_millis(500), resolver.resolve("cache-0", 6379)).await;
+        assert_eq!(asked.await.expect("asked"), "cache-0.shop.svc.cluster.local.");
+    }
+
+    #[tokio::test]
     async fn a_closed_port_is_not_waited_for() {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let resolver = Resolver::dns(socket.local_addr().expect("bound"));
+        let resolver = Resolver::dns(socket.local_addr().expect("bound"), None);
         drop(socket);
         let started = Instant::now();
         let error = resolver.resolve("db", 5432).await.expect_err("nobody answers");

@@ -6,7 +6,7 @@ use super::cgroup::Hierarchies;
 use super::layout::{DNS_ADDRESS, DNS_PORT, Layout, PodKind, PodPlan};
 use super::protocol::{CopyPlan, FilePlan, PodProcess, UserIds};
 use super::tools::Tools;
-use crate::app::postgres::CONNECTION_COUNT_MAX;
+use crate::app::servers::{postgres_settings, redis_arguments};
 use crate::app::spec::{AppSpec, ServiceKind};
 use crate::target::NetnsFd;
 use crate::target::namespace::inherited_number;
@@ -153,36 +153,13 @@ impl Provisions<'_> {
     fn postgres(&self, pod: &PodPlan) -> Vec<String> {
         let data = self.directory(pod).join("data");
         let mut args = strings(&["-D", &data.to_string_lossy()]);
-        for setting in [
-            format!("listen_addresses={}", pod.ip).as_str(),
-            format!("port={}", pod.port).as_str(),
-            "unix_socket_directories=",
-            format!("max_connections={CONNECTION_COUNT_MAX}").as_str(),
-            "shared_buffers=32MB",
-            // Dies with the pod's IPC namespace.
-            "dynamic_shared_memory_type=sysv",
-            // The data need not outlive the run.
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-            "jit=off",
-        ] {
-            args.extend(strings(&["-c", setting]));
-        }
+        args.extend(postgres_settings(&pod.ip.to_string(), pod.port));
         args
     }
 }
 
 fn redis(pod: &PodPlan) -> Vec<String> {
-    let port = pod.port.to_string();
-    let bind = format!("{} 127.0.0.1", pod.ip);
-    let mut args = strings(&["--port", &port, "--bind", &bind, "--save", "", "--appendonly", "no"]);
-    args.extend(strings(&["--protected-mode", "no", "--daemonize", "no"]));
-    if let Some(mebibytes) = pod.max_memory_mib {
-        let bytes = (u64::from(mebibytes) << 20).to_string();
-        args.extend(strings(&["--maxmemory", &bytes, "--maxmemory-policy", "allkeys-lru"]));
-    }
-    args
+    redis_arguments(&format!("{} 127.0.0.1", pod.ip), pod.port, pod.max_memory_mib)
 }
 
 fn strings(parts: &[&str]) -> Vec<String> {

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
 
 use super::protocol::UserIds;
+use crate::app::servers::{INITDB_ARGUMENTS, POSTGRES_LETS_IN};
 use crate::target::namespace::{Confine, confine};
 
 /// The user as whom PostgreSQL runs: it refuses to be root.
@@ -203,14 +204,9 @@ pub fn run(args: &TemplateArgs) -> anyhow::Result<()> {
     }
     let program = |name: &str| as_user(&args.programs.join(name), &work, user);
     let mut initdb = program("initdb");
-    initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--wal-segsize=1"]);
-    succeed(
-        initdb
-            .args(["--encoding=UTF8", "--locale=C", "--no-instructions", "-D"])
-            .arg(&data),
-    )?;
+    succeed(initdb.args(INITDB_ARGUMENTS).arg("-D").arg(&data))?;
     let rules = fs::OpenOptions::new().append(true).open(data.join("pg_hba.conf"));
-    let let_in = rules.and_then(|mut rules| writeln!(rules, "host all all 0.0.0.0/0 trust"));
+    let let_in = rules.and_then(|mut rules| writeln!(rules, "{POSTGRES_LETS_IN}"));
     let_in.context("failed to write pg_hba.conf")?;
     seed_data(&program, &data, &seed)?;
     copy_directory(&data, &args.directory)
