@@ -14,6 +14,7 @@ pub mod injection;
 pub mod injector;
 pub mod journal;
 pub mod kind;
+pub mod kubernetes;
 mod link;
 mod loss;
 pub mod netns;

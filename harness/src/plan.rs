@@ -13,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::kind::PlannedFault;
-use crate::scenario::model::{Arm, Fault, Place, RootCause, Scenario, Selector, Spread};
+use crate::fault::kind::{Concern, PlannedFault};
+use crate::scenario::model::{Arm, CHOSEN_NODE, Fault, Place, RootCause, Scenario, Selector, Spread};
 
 /// A fault outlives its planned end by this much before it undoes itself: recovery is the harness's work, expiry is for
 /// a harness that died.
@@ -155,7 +155,10 @@ pub fn plan(scenario: &Scenario, inventory: &PlanInventory, seed: Seed) -> Resul
             Some(selector) => choose(&mut rng, &pods, &fault.id, selector)?,
             None => Vec::new(),
         };
-        steps.push(step(fault, chosen));
+        steps.push(match fault.kind.concern() {
+            Concern::Node => on_node(step(fault, chosen), &pods),
+            Concern::Nobody | Concern::Pods | Concern::Service => step(fault, chosen),
+        });
     }
     let truth = ground_truth(scenario, &pods, &steps);
     steps.sort_by_key(|step| step.start_after);
@@ -177,9 +180,19 @@ fn step(fault: &Fault, pods: Vec<PodName>) -> PlannedStep {
             kind: fault.kind.clone(),
             pods,
             service: fault.target.as_ref().map(|target| target.service.clone()),
+            node: None,
             expires_after: fault.duration + EXPIRY_MARGIN,
         },
     }
+}
+
+/// A pod was chosen for its node: the fault is done to that node, and so to all pods that run there.
+fn on_node(mut step: PlannedStep, pods: &[PlanPod]) -> PlannedStep {
+    let host = |name: &PodName| pods.iter().find(|pod| pod.name == *name).map(|pod| pod.node.clone());
+    step.fault.node = step.fault.pods.first().and_then(host);
+    let on_it = pods.iter().filter(|pod| Some(&pod.node) == step.fault.node.as_ref());
+    step.fault.pods = on_it.map(|pod| pod.name.clone()).collect();
+    step
 }
 
 fn choose(rng: &mut ChaCha8Rng, pods: &[PlanPod], fault: &str, selector: &Selector) -> Result<Vec<PodName>, PlanError> {
@@ -244,8 +257,8 @@ fn true_cause(cause: &RootCause, pods: &[PlanPod], steps: &[PlannedStep]) -> Tru
         .find(|step| step.fault.id == cause.fault)
         .expect("validated: the fault exists");
     // Pods of another service than the blamed one are where the fault was done, not what is to be named.
-    let lies_with_pods =
-        matches!(&cause.place, Place::Service(service) if Some(service) == step.fault.service.as_ref());
+    let lies_with_pods = step.fault.node.is_none()
+        && matches!(&cause.place, Place::Service(service) if Some(service) == step.fault.service.as_ref());
     let named = if lies_with_pods {
         step.fault.pods.clone()
     } else {
@@ -253,22 +266,31 @@ fn true_cause(cause: &RootCause, pods: &[PlanPod], steps: &[PlannedStep]) -> Tru
     };
     let of_named = pods.iter().filter(|pod| named.contains(&pod.name));
     let mut nodes: Vec<NodeName> = of_named.map(|pod| pod.node.clone()).collect();
+    nodes.extend(step.fault.node.clone());
     nodes.sort();
     nodes.dedup();
     TrueCause {
         fault: cause.fault.clone(),
-        place: cause.place.clone(),
+        place: chosen_place(&cause.place, step),
         mechanism: cause.mechanism,
         accept: cause
             .accept
             .iter()
             .map(|accept| AcceptedAnswer {
-                place: accept.place.clone(),
+                place: chosen_place(&accept.place, step),
                 mechanism: accept.mechanism,
             })
             .collect(),
         pods: named,
         nodes,
+    }
+}
+
+/// A place of the scenario, with the node that was chosen where it says so.
+fn chosen_place(place: &Place, step: &PlannedStep) -> Place {
+    match (place, &step.fault.node) {
+        (Place::Node(name), Some(chosen)) if name.as_str() == CHOSEN_NODE => Place::Node(chosen.clone()),
+        (Place::Node(_) | Place::Service(_) | Place::Edge { .. }, _) => place.clone(),
     }
 }
 
@@ -416,6 +438,29 @@ mod tests {
             .map(|seed| plan(&inventory(PODS), seed).steps[0].fault.pods.clone())
             .collect();
         assert_eq!(chosen.len(), 3, "every cache pod is chosen by some seed");
+    }
+
+    #[test]
+    fn a_fault_of_a_node_concerns_all_pods_there_and_the_truth_names_it() {
+        let text = "apiVersion: gauntlet/v1\nkind: Scenario\nmetadata: {name: t, title: T}\nspec:\n  app: shop\n  faults:\n    \
+             - {id: f, kind: node-network-cut, target: {service: cache, mode: one}}\n  impact: {anyOf: [{sli: latency-p50, \
+             timesBaseline: 2}]}\n  truth: {rootCauses: [{fault: f, node: target, mechanism: network.down, accept: \
+             [{service: cache, because: it is all that users notice}]}]}\n";
+        let catalogue = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let scenario = read_text("t", text, &catalogue).unwrap_or_else(|errors| panic!("{}", errors.render_plain()));
+        let plan = plan(&scenario, &inventory(PODS), Seed(1)).expect("enough pods");
+        let (step, cause) = (&plan.steps[0].fault, &plan.truth.causes[0]);
+        let node = step.node.clone().expect("one was chosen");
+        let there = format!("@{node}");
+        let mut on_it: Vec<&str> = PODS
+            .split_whitespace()
+            .filter_map(|word| word.strip_suffix(&there))
+            .collect();
+        on_it.sort_unstable();
+        assert_eq!(join(&step.pods), on_it.join(" "));
+        assert_eq!(cause.place, Place::Node(node.clone()));
+        assert_eq!(cause.accept[0].place, Place::Service("cache".into()));
+        assert_eq!((cause.nodes.clone(), cause.pods.len()), (vec![node], 0));
     }
 
     #[test]

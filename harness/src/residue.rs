@@ -2,6 +2,8 @@
 //!
 //! Reads only. Says what differs, not whose fault it is.
 
+pub mod kubernetes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -45,6 +47,15 @@ type Section = String;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResidueState(BTreeMap<Place, BTreeMap<Section, BTreeSet<String>>>);
+
+impl ResidueState {
+    /// This state and that of other places.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+}
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,8 +22,6 @@ use crate::workload::SecondSample;
 
 /// Pause between two effect probes.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
-/// How long a fault's effect may outlast its undo before that is a failure of recovery.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the timeline found; all of it measured.
 #[derive(Debug, Default)]
@@ -282,7 +280,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 
     /// Waits until the effect is no longer measured; says so if it stays or cannot be told.
     async fn gone(&self, subject: &Subject) -> Option<String> {
-        match await_recovered(self.injector, subject, GONE_WITHIN).await {
+        match await_recovered(self.injector, subject, subject.gone_within()).await {
             Effect::Absent { .. } | Effect::NotApplicable => None,
             Effect::Present { measured, .. } => Some(format!("the effect outlasts its undo: {measured}")),
             Effect::Unmeasured { reason } => Some(format!("recovery could not be measured: {reason}")),
@@ -331,30 +329,12 @@ pub fn step_text(step: &PlannedStep) -> String {
         .iter()
         .map(gauntlet_probes::entity::PodName::as_str)
         .collect();
-    let on = if pods.is_empty() {
-        String::new()
-    } else {
-        format!(" on {}", pods.join(", "))
+    let on = match (&step.fault.node, &pods[..]) {
+        (None, []) => String::new(),
+        (None, _) => format!(" on {}", pods.join(", ")),
+        (Some(node), _) => format!(": {node} with {}", pods.join(", ")),
     };
-    format!("{}{on}", kind_text(&step.fault.kind))
-}
-
-fn kind_text(kind: &FaultKind) -> String {
-    match kind {
-        FaultKind::None => "nothing".to_owned(),
-        FaultKind::Placebo { of } => format!("placebo of {}", kind_text(of)),
-        FaultKind::LoadSurge { factor } => format!("load × {factor}"),
-        FaultKind::NetworkFilter { action, scope } => format!("network filter ({action:?}, {:?})", scope.direction),
-        FaultKind::NetworkLoss { ratio, .. } => format!("network loss of {:.0} %", ratio * 100.0),
-        FaultKind::NetworkDelay { delay, jitter, .. } => format!("network delay of {delay:?} ± {jitter:?}"),
-        FaultKind::NetworkBandwidth { bits_per_second, .. } => format!("bandwidth of {bits_per_second} bit/s"),
-        FaultKind::ServiceWrongPort { target_port } => format!("service leads to port {target_port}"),
-        FaultKind::ProcessKill { every: Some(every) } => format!("kill every {every:?}"),
-        FaultKind::ProcessKill { every: None } => "kill".to_owned(),
-        FaultKind::ProcessPause => "pause".to_owned(),
-        FaultKind::CpuLimit { millicores } => format!("CPU limit of {millicores} millicores"),
-        FaultKind::CacheFlush => "cache flush".to_owned(),
-    }
+    format!("{}{on}", step.fault.kind.words())
 }
 
 /// One second in the form of events.

@@ -16,7 +16,24 @@ use crate::run::event::EventSink;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
 use crate::run::{Programs, RunError, RunOrder, execute};
+use crate::scenario::model::Scenario;
 use crate::timeline::Cancel;
+
+/// Says on standard error which scenarios cannot be run on the local target, and returns how to exit if there are any.
+pub fn refused_on_local<'a>(scenarios: impl Iterator<Item = &'a Scenario>) -> Option<Exit> {
+    let names: Vec<&str> = scenarios
+        .filter(|scenario| scenario.needs_kubernetes())
+        .map(|scenario| scenario.name.as_str())
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    eprintln!(
+        "gauntlet: the local target has no Kubernetes API, which is needed by: {}; run it with --target kind",
+        names.join(", ")
+    );
+    Some(Exit::CannotHere)
+}
 
 /// Whether other live runs on this machine are kept away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::live::{Locking, Session, programs};
+use super::live::{Locking, Session, programs, refused_on_local};
 use super::scenario::{CATALOGUE, rendered};
 use super::{Exit, Format, RunArgs, TargetKind};
 use crate::clock::monotonic_ns;
@@ -39,6 +39,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         }
     };
     let TargetKind::Local = args.target;
+    if let Some(exit) = refused_on_local(cases.iter().map(|case| &case.scenario)) {
+        return Ok(exit);
+    }
     let programs = match programs(&args.detector)? {
         Ok(programs) => programs,
         Err(exit) => return Ok(exit),

@@ -12,16 +12,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::PodHandle;
 
+use super::agent::with_causes;
 use super::cpu::{self, Quota};
 use super::flush::KeyCount;
 use super::injector::Injector;
 use super::journal::InjectionId;
 use super::kind::{FaultKind, PlannedFault};
+use super::kubernetes::recipe::Scene;
 use super::process;
 use super::recipe::bare;
 use super::step::Potency;
 use super::surroundings::Surroundings;
 
+mod cluster;
 mod local;
 mod network;
 mod vantage;
@@ -69,17 +72,26 @@ pub struct Subject {
     pub(crate) keys: BTreeMap<PodName, KeyCount>,
 }
 
+impl Subject {
+    /// How long the effect may outlast its undo.
+    #[must_use]
+    pub fn gone_within(&self) -> Duration {
+        self.fault.kind.gone_within()
+    }
+}
+
 /// What stood before the injection, where the effect is a difference.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Before {
     pub(crate) tgids: BTreeMap<PodName, BTreeSet<i32>>,
     pub(crate) throttled: BTreeMap<PodName, u64>,
     pub(crate) quotas: BTreeMap<PodName, Quota>,
+    pub(crate) scene: Scene,
 }
 
 impl Before {
     /// Looks at the fault's pods.
-    pub(crate) fn of(fault: &PlannedFault, surroundings: &Surroundings) -> Self {
+    pub(crate) fn of(fault: &PlannedFault, surroundings: &Surroundings, scene: Scene) -> Self {
         let pods: Vec<&PodHandle> = fault.pods.iter().filter_map(|name| surroundings.pod(name)).collect();
         let named = |pod: &&PodHandle| pod.name.clone();
         let throttled = pods
@@ -95,6 +107,7 @@ impl Before {
                 .collect(),
             throttled: throttled.collect(),
             quotas: quotas.collect(),
+            scene,
         }
     }
 }
@@ -159,6 +172,10 @@ async fn look(injector: &Injector, subject: &Subject, question: Question) -> Eff
     let readings = match kind {
         FaultKind::None | FaultKind::Placebo { .. } => return Effect::NotApplicable,
         FaultKind::LoadSurge { factor } => vec![local::load(injector, *factor)],
+        FaultKind::Object(_) | FaultKind::Node(_) => of_cluster(injector, subject, question).await,
+        FaultKind::ServiceWrongPort { .. } if injector.surroundings().kubernetes.is_some() => {
+            of_cluster(injector, subject, question).await
+        }
         FaultKind::ServiceWrongPort { .. } => {
             let dial = subject
                 .fault
@@ -181,6 +198,11 @@ async fn look(injector: &Injector, subject: &Subject, question: Question) -> Eff
         }
     };
     sum_up(readings, from_ns)
+}
+
+async fn of_cluster(injector: &Injector, subject: &Subject, question: Question) -> Vec<Measurement> {
+    let (subject, surroundings) = (subject.clone(), injector.surroundings().clone());
+    in_thread(move || cluster::measure(&subject, &surroundings, question)).await
 }
 
 async fn in_thread(measure: impl FnOnce() -> Vec<Measurement> + Send + 'static) -> Vec<Measurement> {
@@ -235,7 +257,9 @@ fn of_pod(subject: &Subject, pod: &PodHandle, surroundings: &Surroundings, quest
         FaultKind::None
         | FaultKind::Placebo { .. }
         | FaultKind::LoadSurge { .. }
-        | FaultKind::ServiceWrongPort { .. } => {
+        | FaultKind::ServiceWrongPort { .. }
+        | FaultKind::Object(_)
+        | FaultKind::Node(_) => {
             unreachable!("not measured pod by pod")
         }
     }

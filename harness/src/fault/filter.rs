@@ -14,6 +14,22 @@ pub(crate) fn ruleset(table: &str, action: FilterAction, matches: &[PacketMatch]
     format!("table inet {table} {{\n{}}}\n", chains.concat())
 }
 
+/// A node cut off from all others: nothing passes its interface, whatever happens to it before or after. The device stays
+/// up, because with it the routes to other nodes would go, and nobody puts them back.
+pub(crate) fn cut(table: &str) -> String {
+    let chain = |hook: &str, priority: i16, condition: &str| {
+        format!(
+            "  chain {hook} {{\n    type filter hook {hook} priority {priority}; policy accept;\n    {condition} \"eth0\" counter \
+             drop\n  }}\n"
+        )
+    };
+    let (first, last) = (
+        chain("prerouting", -450, "iifname"),
+        chain("postrouting", 450, "oifname"),
+    );
+    format!("table inet {table} {{\n{first}{last}}}\n")
+}
+
 fn chain<'a>(way: Way, action: FilterAction, matches: impl Iterator<Item = &'a PacketMatch>) -> String {
     let hook = match way {
         Way::In => "input",
@@ -63,6 +79,23 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn a_cut_takes_everything_on_the_uplink() {
+        expect![[r#"
+            table inet f1 {
+              chain prerouting {
+                type filter hook prerouting priority -450; policy accept;
+                iifname "eth0" counter drop
+              }
+              chain postrouting {
+                type filter hook postrouting priority 450; policy accept;
+                oifname "eth0" counter drop
+              }
+            }
+        "#]]
+        .assert_eq(&cut("f1"));
+    }
 
     #[test]
     fn each_protocol_is_rejected_in_its_own_language() {

@@ -20,9 +20,10 @@ use super::handle::Agent;
 use super::injection::{Holder, Injection, restore_cluster};
 use super::journal::{InjectionId, Journal, JournalError, JournalLine, UndoneBy};
 use super::kind::{FaultKind, PlannedFault};
+use super::kubernetes::{self, recipe::Scene};
 use super::netns::Namespaces;
 use super::recipe::{DelayBy, Recipe, RecipeError, bare};
-use super::step::Potency;
+use super::step::{Potency, Step};
 use super::surroundings::Surroundings;
 
 /// Name of the hidden subcommand that runs [`super::agent::agent_main`].
@@ -151,19 +152,12 @@ impl Injector {
     pub async fn inject(&self, fault: &PlannedFault) -> Result<Injection, InjectError> {
         let requested_at_ns = super::now_ns();
         let id = self.id(fault, requested_at_ns);
-        let state = self.journal.path().parent().unwrap_or(std::path::Path::new("."));
-        let recipe = Recipe {
-            id: &id,
-            surroundings: &self.surroundings,
-            state,
-            delay_by: self.delay_by,
-        };
         let of_recipe = |source| InjectError::Recipe {
             fault: fault.id.clone(),
             source,
         };
-        let steps = recipe.steps(fault).map_err(of_recipe)?;
-        let before = Before::of(fault, &self.surroundings);
+        let (steps, scene) = self.steps(&id, fault).await.map_err(of_recipe)?;
+        let before = Before::of(fault, &self.surroundings, scene);
         let planned = JournalLine::Planned {
             id: id.clone(),
             at_ns: requested_at_ns,
@@ -195,11 +189,28 @@ impl Injector {
         Ok(injection)
     }
 
+    /// What has to be done, and what the effect in a cluster will be measured by. A Service is changed through the API
+    /// where there is one, so that the change outlives this process no longer than any other.
+    async fn steps(&self, id: &InjectionId, fault: &PlannedFault) -> Result<(Vec<Step>, Scene), RecipeError> {
+        let is_of_cluster = matches!(bare(&fault.kind, Potency::Full).0, FaultKind::ServiceWrongPort { .. })
+            && self.surroundings.kubernetes.is_some();
+        if is_of_cluster || fault.kind.needs_kubernetes() {
+            return kubernetes::recipe::steps(&self.surroundings, id, fault).await;
+        }
+        let recipe = Recipe {
+            id,
+            surroundings: &self.surroundings,
+            state: self.journal.path().parent().unwrap_or(std::path::Path::new(".")),
+            delay_by: self.delay_by,
+        };
+        Ok((recipe.steps(fault)?, Scene::default()))
+    }
+
     async fn deed(&self, injection: &mut Injection) -> Result<(), InjectError> {
         let (kind, potency) = bare(&injection.fault.kind, Potency::Full);
-        match kind {
-            FaultKind::None | FaultKind::Placebo { .. } => injection.active_at_ns = super::now_ns(),
-            FaultKind::LoadSurge { .. } | FaultKind::ServiceWrongPort { .. } => {
+        match &injection.steps[..] {
+            [] => injection.active_at_ns = super::now_ns(),
+            steps if !steps.iter().all(Step::is_by_agent) => {
                 let made = change_cluster(self.control.as_ref(), &injection.fault, kind, potency).await;
                 injection.active_at_ns = super::now_ns();
                 if let Err(source) = made {
@@ -214,14 +225,7 @@ impl Injector {
                 }
                 injection.holder = Holder::Timer(self.expire_later(injection));
             }
-            FaultKind::NetworkFilter { .. }
-            | FaultKind::NetworkLoss { .. }
-            | FaultKind::NetworkDelay { .. }
-            | FaultKind::NetworkBandwidth { .. }
-            | FaultKind::ProcessKill { .. }
-            | FaultKind::ProcessPause
-            | FaultKind::CpuLimit { .. }
-            | FaultKind::CacheFlush => {
+            _ => {
                 let (agent, at_ns, keys) = self.start_agent(injection).await?;
                 injection.holder = Holder::Agent(Box::new(agent));
                 injection.active_at_ns = at_ns;

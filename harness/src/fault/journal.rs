@@ -298,6 +298,7 @@ mod tests {
             kind: FaultKind::ProcessPause,
             pods: Vec::new(),
             service: None,
+            node: None,
             expires_after: Duration::from_secs(1),
         };
         JournalLine::Planned {

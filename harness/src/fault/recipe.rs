@@ -9,11 +9,13 @@ use gauntlet_probes::entity::{PodName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::target::PodHandle;
+use crate::target::kind::docker::ToolFailure;
 
 use super::cpu::Quota;
 use super::filter;
 use super::journal::InjectionId;
 use super::kind::{FaultDirection, FaultKind, PacketScope, PlannedFault};
+use super::kubernetes::api::ApiError;
 use super::link::{self, NodeEnd, POD_DEVICE};
 use super::packets::{NOBODY, PEERS_MAX, PacketMatch, Returns, Way, bytecode};
 use super::queue::Wait;
@@ -65,6 +67,35 @@ pub enum RecipeError {
     /// A tool refused to tell what there is.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// It needs what this target has not.
+    #[error("it needs a Kubernetes cluster; run it with --target kind")]
+    NeedsKubernetes,
+    /// The cluster's API refused to tell what there is.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The container engine refused to tell what there is.
+    #[error(transparent)]
+    Container(#[from] ToolFailure),
+    /// The service is nothing that can be changed.
+    #[error("service {0} is neither a Deployment nor a StatefulSet of this name")]
+    NoWorkload(ServiceName),
+    /// Nobody knows where the callee is said to be.
+    #[error("no ConfigMap of {service} says where {peer} is")]
+    NoConfiguration {
+        /// The caller's workload.
+        service: String,
+        /// The callee.
+        peer: ServiceName,
+    },
+    /// The cluster's names are answered by something else.
+    #[error("no Deployment of kube-system answers behind the Service kube-dns")]
+    NoNameServers,
+    /// The plan names no node, or one that does not exist.
+    #[error("the fault names no node that exists")]
+    NoNode,
+    /// An API that gives objects without identity.
+    #[error("{0} has no uid")]
+    NoUid(String),
     /// The quota that stands cannot be read.
     #[error("failed to read the CPU quota in {directory}")]
     Quota {
@@ -122,6 +153,7 @@ impl Recipe<'_> {
             | FaultKind::ProcessPause
             | FaultKind::CpuLimit { .. }
             | FaultKind::CacheFlush => {}
+            FaultKind::Object(_) | FaultKind::Node(_) => return Err(RecipeError::NeedsKubernetes),
         }
         let mut steps = Vec::new();
         for name in &fault.pods {
@@ -213,7 +245,9 @@ impl Recipe<'_> {
             FaultKind::None
             | FaultKind::Placebo { .. }
             | FaultKind::LoadSurge { .. }
-            | FaultKind::ServiceWrongPort { .. } => unreachable!("has no step of a pod"),
+            | FaultKind::ServiceWrongPort { .. }
+            | FaultKind::Object(_)
+            | FaultKind::Node(_) => unreachable!("has no step of a pod"),
         })
     }
 

@@ -14,10 +14,15 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::target::NetnsFd;
+use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::docker::ToolFailure;
 use crate::target::namespace::run_in_netns;
 
 use super::cpu::Quota;
 use super::flush::{self, KeyCount};
+use super::kubernetes::api::{self, ApiError};
+use super::kubernetes::node::NodeChange;
+use super::kubernetes::object::ObjectChange;
 use super::netns::Namespaces;
 use super::packets::PacketMatch;
 use super::queue::{self, QueueCount, QueueSocket, Wait};
@@ -114,6 +119,20 @@ pub enum Step {
         /// The pod.
         pod: PodName,
     },
+    /// An object of a Kubernetes API.
+    Object {
+        /// How the API is reached.
+        access: ClusterAccess,
+        /// What is changed.
+        change: ObjectChange,
+    },
+    /// A node that is a container of this machine.
+    Node {
+        /// Id of the container.
+        container: String,
+        /// What is changed.
+        change: NodeChange,
+    },
     /// The port behind a service's virtual addresses; done by the cluster, not by an agent.
     TargetPort {
         /// The service.
@@ -155,6 +174,12 @@ pub enum StepError {
     /// A device could not be shaped.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// The API of the cluster refused.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The container engine refused.
+    #[error(transparent)]
+    Container(#[from] ToolFailure),
     /// Something else of the system refused.
     #[error("failed to {operation} {object}")]
     System {
@@ -272,6 +297,8 @@ impl Step {
                     keys: Some(keys),
                 });
             }
+            Self::Object { access, change } => api::blocking(access, async |client| change.apply(&client).await)?,
+            Self::Node { container, change } => change.apply(container)?,
             Self::TargetPort { .. } | Self::LoadFactor => return Err(StepError::NotByAgent),
         }
         Ok(Activity::default())
@@ -325,8 +352,19 @@ impl Step {
                     .map_err(system("restore the CPU quota of", cgroup.display().to_string()))?;
                 Ok(Undone::Done)
             }
+            Self::Object { access, change } => match api::blocking(access, async |client| change.undo(&client).await) {
+                Ok(undone) => Ok(undone),
+                Err(_) if api::cluster_is_gone(access) => Ok(Undone::AlreadyGone),
+                Err(error) => Err(error.into()),
+            },
+            Self::Node { container, change } => Ok(change.undo(container)?),
             Self::TargetPort { .. } => Err(StepError::NotByAgent),
         }
+    }
+
+    /// Whether an agent can make it; everything else is the cluster's or the workload's to do.
+    pub(crate) fn is_by_agent(&self) -> bool {
+        !matches!(self, Self::TargetPort { .. } | Self::LoadFactor)
     }
 
     /// Whether its packets wait in this process, so that its thread is stopped after the undo.

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use gauntlet_probes::entity::{PodName, ServiceName};
 
+use crate::target::kind::access::ClusterAccess;
 use crate::target::{NodeHandle, PodHandle};
 
 /// What exists around a fault.
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub nodes: Vec<NodeHandle>,
     /// Virtual addresses by service. A pod that calls a service sends to these; translation happens in its node.
     pub virtual_ips: BTreeMap<ServiceName, Vec<Ipv4Addr>>,
+    /// How the cluster's API is reached; `None`: this is no Kubernetes cluster.
+    pub kubernetes: Option<ClusterAccess>,
 }
 
 impl Surroundings {

@@ -11,7 +11,7 @@ use super::problem::{Problems, did_you_mean};
 use super::reader::{self, Fields, Shape};
 use super::shapes;
 use super::tree::{At, Node, Span, Value};
-use crate::fault::kind::{FaultDirection, FaultKind, FilterAction, PacketScope};
+use crate::fault::kind::{FaultDirection, FaultKind, FilterAction, NodeFault, ObjectFault, PacketScope};
 
 /// An element of `spec.faults`.
 #[derive(Debug)]
@@ -173,9 +173,43 @@ fn read_kind(name: &str, fields: &Fields<'_>, problems: &mut Problems) -> Option
             }
         }
         "cache-flush" => FaultKind::CacheFlush,
-        other => unreachable!("kind `{other}` has a shape and no reader"),
+        other => read_cluster_kind(other, fields, &mut peer, problems)?,
     };
     Some(KindSpec { kind, peer })
+}
+
+/// A kind that needs a Kubernetes cluster.
+fn read_cluster_kind(
+    name: &str,
+    fields: &Fields<'_>,
+    peer: &mut Option<At<String>>,
+    problems: &mut Problems,
+) -> Option<FaultKind> {
+    Some(match name {
+        "service-wrong-selector" => FaultKind::Object(ObjectFault::WrongSelector),
+        "network-policy-deny" => FaultKind::Object(ObjectFault::PolicyDeny),
+        "config-wrong-address" => {
+            *peer = fields.read("peer", problems, reader::name);
+            let port = fields.read("port", problems, port);
+            FaultKind::Object(ObjectFault::WrongAddress {
+                peer: ServiceName::new(peer.as_ref()?.value.as_str()),
+                port: port?.value,
+            })
+        }
+        "bad-image" => FaultKind::Object(ObjectFault::BadImage),
+        "readiness-fail" => FaultKind::Object(ObjectFault::Unready),
+        "scale-to-zero" => FaultKind::Object(ObjectFault::ScaleToZero),
+        "memory-limit" => {
+            let limit = fields.read("mebibytes", problems, reader::count(1, 1_000_000))?;
+            FaultKind::Object(ObjectFault::MemoryLimit { mebibytes: limit.value })
+        }
+        "dns-scale-to-zero" => FaultKind::Object(ObjectFault::DnsScaleToZero),
+        "node-pause" => FaultKind::Node(NodeFault::Pause),
+        "node-network-cut" => FaultKind::Node(NodeFault::NetworkCut),
+        "kubelet-stop" => FaultKind::Node(NodeFault::KubeletStop),
+        "node-drain" => FaultKind::Node(NodeFault::Drain),
+        other => unreachable!("kind `{other}` has a shape and no reader"),
+    })
 }
 
 fn read_placebo(fields: &Fields<'_>, problems: &mut Problems) -> Option<KindSpec> {
@@ -186,6 +220,15 @@ fn read_placebo(fields: &Fields<'_>, problems: &mut Problems) -> Option<KindSpec
         FaultKind::None | FaultKind::Placebo { .. } | FaultKind::LoadSurge { .. }
     ) {
         problems.add(inner.span(), "a placebo needs a kind that has machinery");
+        return None;
+    }
+    if of.kind.needs_kubernetes() {
+        problems
+            .add(
+                inner.span(),
+                "this kind has no harmless form: a rollout is felt, whatever it changes",
+            )
+            .advise("take another kind, for example `service-wrong-port` or `network-filter`");
         return None;
     }
     let kind = FaultKind::Placebo { of: Box::new(of.kind) };

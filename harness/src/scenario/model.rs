@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::kind::FaultKind;
 
+/// How a scenario calls the node that a fault's target will choose: which one it is, only the plan knows.
+pub const CHOSEN_NODE: &str = "target";
+
 /// An authored case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +49,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether it can be run on a Kubernetes cluster only.
+    #[must_use]
+    pub fn needs_kubernetes(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind.needs_kubernetes())
+    }
+
     /// What silence, and what an alarm, mean in this scenario.
     #[must_use]
     pub fn arm(&self) -> Arm {
@@ -350,7 +359,7 @@ pub enum Place {
         /// Who is called.
         callee: ServiceName,
     },
-    /// With a node.
+    /// With a node; [`CHOSEN_NODE`] is the one that the fault's target chooses.
     Node(NodeName),
 }
 

@@ -87,8 +87,8 @@ const NODE_PLACE: Field = may(
     "node",
     "node",
     "another place, see below",
-    "The cause lies with a node.",
-    "node-2",
+    "The cause lies with a node: `target` is the one that the fault's target chooses.",
+    "target",
 );
 
 shapes! {
@@ -236,6 +236,35 @@ shapes! {
     ]
     /// Parameters of `kind: cache-flush`.
     KIND_FLUSH "kind: cache-flush" []
+    /// Parameters of `kind: service-wrong-selector`.
+    KIND_WRONG_SELECTOR "kind: service-wrong-selector" []
+    /// Parameters of `kind: network-policy-deny`.
+    KIND_POLICY_DENY "kind: network-policy-deny" []
+    /// Parameters of `kind: config-wrong-address`.
+    KIND_WRONG_ADDRESS "kind: config-wrong-address" [
+        must("peer", "service", "The callee that the pods of the target look for in the wrong place.", "cache"),
+        must("port", "port", "Where they look for it: a port on which nobody listens.", "6390"),
+    ]
+    /// Parameters of `kind: bad-image`.
+    KIND_BAD_IMAGE "kind: bad-image" []
+    /// Parameters of `kind: readiness-fail`.
+    KIND_UNREADY "kind: readiness-fail" []
+    /// Parameters of `kind: scale-to-zero`.
+    KIND_SCALE "kind: scale-to-zero" []
+    /// Parameters of `kind: memory-limit`.
+    KIND_MEMORY "kind: memory-limit" [
+        must("mebibytes", "number", "Memory of each pod: less than it takes.", "6"),
+    ]
+    /// Parameters of `kind: dns-scale-to-zero`.
+    KIND_DNS_SCALE "kind: dns-scale-to-zero" []
+    /// Parameters of `kind: node-pause`.
+    KIND_NODE_PAUSE "kind: node-pause" []
+    /// Parameters of `kind: node-network-cut`.
+    KIND_NODE_CUT "kind: node-network-cut" []
+    /// Parameters of `kind: kubelet-stop`.
+    KIND_KUBELET "kind: kubelet-stop" []
+    /// Parameters of `kind: node-drain`.
+    KIND_DRAIN "kind: node-drain" []
     /// `spec.impact`.
     IMPACT "spec.impact" [
         may("within", "duration", "the fault phase", "Not seen within this time of the onset: the run is SILENT.",
@@ -289,7 +318,7 @@ shapes! {
 }
 
 /// Names of the kinds and the shapes of their parameters.
-pub static KINDS: [(&str, &Shape); 12] = [
+pub static KINDS: [(&str, &Shape); 24] = [
     ("none", &KIND_NONE),
     ("placebo", &KIND_PLACEBO),
     ("load-surge", &KIND_SURGE),
@@ -302,6 +331,18 @@ pub static KINDS: [(&str, &Shape); 12] = [
     ("process-pause", &KIND_PAUSE),
     ("cpu-limit", &KIND_CPU),
     ("cache-flush", &KIND_FLUSH),
+    ("service-wrong-selector", &KIND_WRONG_SELECTOR),
+    ("network-policy-deny", &KIND_POLICY_DENY),
+    ("config-wrong-address", &KIND_WRONG_ADDRESS),
+    ("bad-image", &KIND_BAD_IMAGE),
+    ("readiness-fail", &KIND_UNREADY),
+    ("scale-to-zero", &KIND_SCALE),
+    ("memory-limit", &KIND_MEMORY),
+    ("dns-scale-to-zero", &KIND_DNS_SCALE),
+    ("node-pause", &KIND_NODE_PAUSE),
+    ("node-network-cut", &KIND_NODE_CUT),
+    ("kubelet-stop", &KIND_KUBELET),
+    ("node-drain", &KIND_DRAIN),
 ];
 
 /// The tables as Markdown, for `scenarios/README.md` and for `gauntlet explain`.

@@ -14,7 +14,7 @@ use super::problem::{Problems, did_you_mean};
 use super::spec::ScenarioSpec;
 use super::tree::{At, Span};
 use crate::app::spec::ServiceKind;
-use crate::fault::kind::FaultKind;
+use crate::fault::kind::{Concern, FaultKind, ObjectFault};
 
 mod truth;
 
@@ -167,32 +167,52 @@ impl Context<'_> {
             FaultKind::Placebo { of } => of.as_ref(),
             other => other,
         };
-        let target = match (needs_pods(machinery), &fault.value.target) {
-            (true, Some(target)) => target,
-            (true, None) => {
+        let target = match (machinery.concern(), &fault.value.target) {
+            (Concern::Pods | Concern::Service | Concern::Node, Some(target)) => target,
+            (Concern::Pods | Concern::Service | Concern::Node, None) => {
                 let problem = problems.add(place_of(fault), "this kind needs a `target`");
                 return problem.advise("for example `target: {service: cache, mode: one}`");
             }
-            (false, Some(target)) => {
+            (Concern::Nobody, Some(target)) => {
                 let problem = problems.add(target.span, "this kind concerns no pods");
                 return problem.advise("remove `target`");
             }
-            (false, None) => return self.surge(machinery, kind.span, problems),
+            (Concern::Nobody, None) => return self.surge(machinery, kind.span, problems),
         };
-        if matches!(machinery, FaultKind::ServiceWrongPort { .. }) && target.value.mode.value != Mode::All {
+        let mode = &target.value.mode;
+        match (machinery.concern(), mode.value) {
+            (Concern::Service, Mode::One | Mode::Fixed | Mode::Percent) => problems
+                .add(
+                    mode.span,
+                    "what this kind makes wrong is shared by all pods of the service",
+                )
+                .advise("write `mode: all`"),
+            (Concern::Node, Mode::All | Mode::Fixed | Mode::Percent) => problems
+                .add(mode.span, "this kind is done to the node of one pod")
+                .advise("write `mode: one`"),
+            (Concern::Service, Mode::All) | (Concern::Node, Mode::One) | (Concern::Pods | Concern::Nobody, _) => {}
+        }
+        if let Some(service) = &target.value.service {
+            self.service_of_kind(machinery, service, problems);
+        }
+    }
+
+    /// Whether a service runs what a kind makes wrong.
+    fn service_of_kind(&self, machinery: &FaultKind, service: &At<String>, problems: &mut Problems) {
+        let outline = self.app.and_then(|app| app.services.get(&service.value));
+        if matches!(machinery, FaultKind::Object(ObjectFault::WrongAddress { .. }))
+            && outline.is_some_and(|outline| outline.kind != ServiceKind::Http)
+        {
             problems
                 .add(
-                    target.value.mode.span,
-                    "a virtual address leads to all pods of its service",
+                    service.span,
+                    format!("`{}` calls nobody and has no addresses to be wrong", service.value),
                 )
-                .advise("write `mode: all`");
+                .advise("the target is the caller; the callee is `peer`");
         }
-        let service = target.value.service.as_ref();
-        let Some(service) = service.filter(|_| matches!(machinery, FaultKind::CacheFlush)) else {
-            return;
-        };
-        let outline = self.app.and_then(|app| app.services.get(&service.value));
-        if outline.is_some_and(|outline| outline.kind != ServiceKind::Redis) {
+        if matches!(machinery, FaultKind::CacheFlush)
+            && outline.is_some_and(|outline| outline.kind != ServiceKind::Redis)
+        {
             let services = self.app.map(|app| &app.services).into_iter().flatten();
             let redis: Vec<_> = services
                 .filter(|(_, outline)| outline.kind == ServiceKind::Redis)
@@ -299,21 +319,4 @@ impl Context<'_> {
 
 fn kind_of(fault: &At<FaultSpec>) -> Option<&FaultKind> {
     fault.value.kind.as_ref().map(|kind| &kind.value.kind)
-}
-
-/// Whether a kind is done to pods.
-fn needs_pods(kind: &FaultKind) -> bool {
-    match kind {
-        FaultKind::None | FaultKind::LoadSurge { .. } => false,
-        FaultKind::Placebo { of } => needs_pods(of),
-        FaultKind::NetworkFilter { .. }
-        | FaultKind::NetworkLoss { .. }
-        | FaultKind::NetworkDelay { .. }
-        | FaultKind::NetworkBandwidth { .. }
-        | FaultKind::ServiceWrongPort { .. }
-        | FaultKind::ProcessKill { .. }
-        | FaultKind::ProcessPause
-        | FaultKind::CpuLimit { .. }
-        | FaultKind::CacheFlush => true,
-    }
 }

@@ -231,6 +231,7 @@ pub(crate) fn fault(id: &str, kind: FaultKind) -> PlannedFault {
         kind,
         pods: vec![PodName::new(CACHE)],
         service: Some(ServiceName::new("cache")),
+        node: None,
         expires_after: Duration::from_secs(60),
     }
 }
@@ -301,7 +302,7 @@ pub(crate) fn opened(text: &str, cgroup_of_cache: &Path) -> Surroundings {
     Surroundings {
         pods,
         nodes: vec![node],
-        virtual_ips: BTreeMap::new(),
+        ..Surroundings::default()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{SuiteRunArgs, conclude, exit_of, recorded};
-use crate::cli::live::{Locking, Session, programs};
+use crate::cli::live::{Locking, Session, programs, refused_on_local};
 use crate::cli::recover::undo_all;
 use crate::cli::{Exit, TargetKind};
 use crate::detectors::spec::AskedKind;
@@ -38,6 +38,9 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         return recorded::run(args, &plan, recordings);
     }
     let TargetKind::Local = args.target;
+    if let Some(exit) = refused_on_local(plan.scenarios.iter().map(|chosen| &chosen.scenario)) {
+        return Ok(exit);
+    }
     let programs = match programs(&args.detector)? {
         Ok(programs) => programs,
         Err(exit) => return Ok(exit),

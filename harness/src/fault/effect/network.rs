@@ -20,7 +20,7 @@ use super::vantage::{Route, other_end, route};
 use super::{Measurement, Reading, Subject};
 
 /// A server on the same machine answers a SYN in microseconds; one that has not by now does not.
-const SILENCE: Duration = Duration::from_millis(180);
+pub(super) const SILENCE: Duration = Duration::from_millis(180);
 /// Datagrams lost on average in a measurement of loss: with ten, the chance to see none is below 1 in 20,000.
 const LOST_MEAN: f64 = 10.0;
 /// Of a datagram of the bandwidth measurement.
@@ -199,7 +199,7 @@ pub(super) fn wrong_port(dial: Option<Dial>, subject: &Subject, around: &Surroun
 }
 
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     Opened(Duration),
     Refusal,
     Silence,
@@ -215,7 +215,7 @@ impl std::fmt::Display for Answer {
     }
 }
 
-fn connect(route: &Route, patience: Duration) -> Result<Answer, String> {
+pub(super) fn connect(route: &Route, patience: Duration) -> Result<Answer, String> {
     let attempt = || {
         let started = Instant::now();
         (

@@ -5,12 +5,13 @@
 use gauntlet_probes::entity::{NodeName, ServiceName};
 
 use super::super::fault_spec::FaultSpec;
-use super::super::model::{Accepted, Place, RootCause, Truth};
+use super::super::model::{Accepted, CHOSEN_NODE, Place, RootCause, Truth};
 use super::super::problem::{Problems, did_you_mean};
 use super::super::tree::{At, Span};
 use super::super::truth_spec::{AcceptSpec, PlaceSpec, RootCauseSpec, TruthSpec};
 use super::{Context, kind_of};
-use crate::fault::kind::FaultKind;
+use crate::fault::kind::{Concern, FaultKind};
+use crate::target::local::layout::DNS_SERVICE;
 
 impl Context<'_> {
     pub(super) fn truth(&self, truth: &At<TruthSpec>, problems: &mut Problems) -> Option<Truth> {
@@ -99,6 +100,7 @@ impl Context<'_> {
                 .advise(did_you_mean(&fault.value, ids()));
         }
         let place = spec.place.as_ref().and_then(|place| self.place(place, problems));
+        self.chosen_node(spec, problems);
         let accept: Vec<_> = spec
             .accept
             .iter()
@@ -110,6 +112,33 @@ impl Context<'_> {
             mechanism: spec.mechanism.as_ref()?.value,
             accept: accept.into_iter().collect::<Option<_>>()?,
         })
+    }
+
+    /// Only a fault of a node has a node that is chosen.
+    fn chosen_node(&self, cause: &RootCauseSpec, problems: &mut Problems) {
+        let Some(fault) = &cause.fault else { return };
+        let mut faults = self.spec.faults.iter();
+        let named = faults.find(|one| one.value.id.as_ref().is_some_and(|id| id.value == fault.value));
+        let Some(kind) = named.and_then(kind_of).filter(|kind| kind.concern() != Concern::Node) else {
+            return;
+        };
+        let places = cause
+            .accept
+            .iter()
+            .map(|accept| &accept.value.place)
+            .chain([&cause.place]);
+        for place in places.flatten() {
+            if let PlaceSpec::Node(name) = place
+                && name.value == CHOSEN_NODE
+            {
+                problems
+                    .add(
+                        name.span,
+                        format!("fault `{}` chooses no node ({})", fault.value, kind.words()),
+                    )
+                    .advise("write the name of a node, or a kind that is done to one, for example `node-pause`");
+            }
+        }
     }
 
     fn accept(
@@ -133,6 +162,8 @@ impl Context<'_> {
             ServiceName::new(name.value.as_str())
         };
         Some(match place {
+            // The cluster's own name servers are a service of every inventory, and of no application.
+            PlaceSpec::Service(name) if name.value == DNS_SERVICE => Place::Service(ServiceName::new(DNS_SERVICE)),
             PlaceSpec::Service(name) => Place::Service(service(name)),
             PlaceSpec::Edge { caller, callee } => Place::Edge {
                 caller: service(caller),

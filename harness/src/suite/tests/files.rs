@@ -140,15 +140,15 @@ fn what_chooses_nothing_is_a_mistake() {
         "class: cache",
         "class: cache, name: \"db-*\"",
         expect![[r#"
-        5:23 no scenario chosen here has the label `class: cache` | one of: db
-    "#]],
+            5:23 no scenario chosen here has the label `class: cache` | one of: db, kubernetes
+        "#]],
     );
     check(
         "class: cache",
         "name: \"cash-*\"",
         expect![[r#"
-        5:22 no scenario has the name `cash-*` | one of: cache-crash, cache-flush, cache-hang, cache-network-delay, cache-network-misconfig, cache-packet-loss, cache-wrong-port, chain-leaf-crash, chain-middle-delay, db-cpu-limit, db-network-delay, fanout-one-branch-filter, none, placebo, surge, web-cpu-limit
-    "#]],
+            5:22 no scenario has the name `cash-*` | one of: cache-bad-image, cache-crash, cache-flush, cache-hang, cache-memory-limit, cache-network-delay, cache-network-misconfig, cache-packet-loss, cache-policy-deny, cache-unready, cache-wrong-port, cache-wrong-selector, chain-leaf-crash, chain-middle-delay, db-cpu-limit, db-network-delay, db-scale-to-zero, dns-down, fanout-one-branch-filter, kubelet-stopped, node-cut-off, node-drained, node-paused, none, placebo, surge, web-cpu-limit, web-wrong-cache-address
+        "#]],
     );
     check(
         "class: cache",
@@ -227,18 +227,24 @@ fn a_suite_may_choose_files_of_its_own() {
 fn every_shipped_suite_is_valid_and_built_in() {
     let names = |root: &Path| -> Vec<String> { catalogue::suites(root).into_iter().map(|entry| entry.name).collect() };
     let nowhere = Path::new("/nonexistent");
-    assert_eq!(names(&shipped()), ["controls", "nightly", "smoke"]);
+    assert_eq!(names(&shipped()), ["controls", "kubernetes", "nightly", "smoke"]);
     assert_eq!(names(nowhere), names(&shipped()));
     for name in names(&shipped()) {
         let suite = load(&name, &shipped()).unwrap_or_else(|errors| panic!("{}", errors.render_plain()));
         assert_eq!(suite, load(&name, nowhere).expect("built in"));
     }
-    let whole = load("nightly", &shipped()).expect("valid").scenarios.len();
+    let nightly = load("nightly", &shipped()).expect("valid").scenarios;
+    let kubernetes = load("kubernetes", &shipped()).expect("valid").scenarios;
     assert_eq!(
-        whole,
+        nightly.len() + kubernetes.len(),
         catalogue::scenarios(&shipped()).len(),
-        "nightly is the whole catalogue"
+        "together they are the whole catalogue"
     );
+    assert!(
+        nightly.iter().all(|one| !one.scenario.needs_kubernetes()),
+        "nightly runs anywhere"
+    );
+    assert!(kubernetes.iter().all(|one| one.scenario.needs_kubernetes()));
     let smoke = load("smoke", &shipped()).expect("valid");
     let smoke: Vec<&str> = smoke.scenarios.iter().map(|one| one.scenario.name.as_str()).collect();
     assert_eq!(smoke, ["cache-network-misconfig", "none"]);
