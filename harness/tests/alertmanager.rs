@@ -2,26 +2,19 @@
 //!
 //! Needs Debian's `prometheus-alertmanager` (`ci/setup --tests` installs it); skips with the reason without, except in CI.
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod daemon;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use gauntlet_harness::clock::monotonic_ns;
 use gauntlet_harness::detectors::Received;
 use gauntlet_harness::detectors::alertmanager::Config;
 use gauntlet_harness::detectors::alertmanager::receiver::Receiver;
 use gauntlet_harness::detectors::process::Said;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-/// Alertmanager listens within a second, and groups for one more.
-const PATIENCE: Duration = Duration::from_secs(20);
+use daemon::{PATIENCE, alert, post, program, start};
+
 const MAPPING: &str = r#"
 apiVersion: gauntlet/v1
 kind: Alertmanager
@@ -36,82 +29,6 @@ spec:
     - matchers: ['alertname=~"High.*"']
       entity: {caller: "{{source}}", callee: "{{destination}}"}
 "#;
-
-/// The daemon, which ends with its owner.
-struct Alertmanager {
-    child: Child,
-    port: u16,
-    _files: tempfile::TempDir,
-}
-
-impl Drop for Alertmanager {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-fn program() -> Option<PathBuf> {
-    let program = PathBuf::from("/usr/bin/prometheus-alertmanager");
-    if !program.is_file() {
-        let missing = "prometheus-alertmanager is not here (ci/setup --tests installs it)";
-        assert!(std::env::var_os("CI").is_none(), "{missing}");
-        eprintln!("skipped: {missing}");
-        return None;
-    }
-    Some(program)
-}
-
-fn start(program: &Path, webhook: &str) -> Alertmanager {
-    let files = tempfile::tempdir().expect("a directory");
-    let config = files.path().join("alertmanager.yml");
-    let text = format!(
-        "route: {{receiver: gauntlet, group_by: ['...'], group_wait: 100ms, group_interval: 200ms}}\n\
-         receivers: [{{name: gauntlet, webhook_configs: [{{url: '{webhook}', send_resolved: true}}]}}]\n"
-    );
-    fs::write(&config, text).expect("written");
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let port = free.expect("a free port").port();
-    let log = fs::File::create(files.path().join("log")).expect("a file");
-    let child = Command::new(program)
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.path={}", files.path().display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        // One of one: it does not look for others.
-        .arg("--cluster.listen-address=")
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("it starts");
-    Alertmanager {
-        child,
-        port,
-        _files: files,
-    }
-}
-
-/// Posts JSON; the status, or `None` if nobody listens yet.
-async fn post(url: &str, body: &Value) -> Option<u16> {
-    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let request = hyper::Request::post(url)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
-        .expect("a request");
-    let answer = client.request(request).await.ok()?;
-    let status = answer.status().as_u16();
-    let _body = answer.into_body().collect().await;
-    Some(status)
-}
-
-/// Posts alerts over the API of version 2, as Prometheus does.
-async fn alert(alertmanager: &Alertmanager, alerts: &Value) {
-    let url = format!("http://127.0.0.1:{}/api/v2/alerts", alertmanager.port);
-    let until = Instant::now() + PATIENCE;
-    while post(&url, alerts).await != Some(200) {
-        assert!(Instant::now() < until, "Alertmanager does not take alerts");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
 
 async fn statement(receiver: &mut Receiver) -> Received {
     match tokio::time::timeout(PATIENCE, receiver.next()).await {

@@ -3,6 +3,9 @@
 //! Needs root; skips with the reason otherwise. A run of somebody else on the machine is waited for. `GAUNTLET_KILLS=20`
 //! kills twenty runs instead of three.
 
+mod alerts;
+#[path = "../daemon/mod.rs"]
+mod daemon;
 mod play;
 mod suite;
 mod traces;
