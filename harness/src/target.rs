@@ -2,6 +2,7 @@
 //!
 //! Does not know what will be done to it.
 
+pub mod holder;
 pub mod kind;
 pub mod local;
 pub mod namespace;
