@@ -126,9 +126,9 @@ pub enum Command {
     /// Put two results side by side: the gate's statistics without a verdict.
     #[command(after_help = EXIT_CODES)]
     Compare(CompareArgs),
-    /// Bring an application up on a local cluster, without any fault, and look around.
+    /// Bring clusters up, without any fault, take them down, list them.
     #[command(subcommand)]
-    Cluster(ClusterCommand),
+    Cluster(cluster::ClusterCommand),
     /// Make images of our own programs, for clusters that reach no registry.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -407,27 +407,4 @@ pub struct CompareArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-}
-
-/// What to do with clusters.
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Bring a local cluster up and hold it until Ctrl-C, or in the background with --detach.
-    Up {
-        /// The application: a file, or a name of scenarios/apps.
-        #[arg(long, default_value = "shop")]
-        app: String,
-        /// The cluster's name, for `cluster down`.
-        #[arg(long, default_value = "default")]
-        name: String,
-        /// Return when it is up; it lives until `cluster down`.
-        #[arg(long)]
-        detach: bool,
-    },
-    /// Take a cluster down that `cluster up --detach` left running.
-    Down {
-        /// The cluster's name.
-        #[arg(long, default_value = "default")]
-        name: String,
-    },
 }

@@ -3,6 +3,7 @@
 //! Does not know what will be done to it.
 
 pub mod cluster;
+pub mod holder;
 pub mod kind;
 pub mod local;
 pub mod namespace;

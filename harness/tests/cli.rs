@@ -66,7 +66,7 @@ fn catalogue() -> Vec<(String, String)> {
 
 #[test]
 fn help_says_what_exit_codes_mean() {
-    let cases: [&[&str]; 12] = [
+    let cases: [&[&str]; 14] = [
         &["--help"],
         &["run", "--help"],
         &["suite", "run", "--help"],
@@ -79,6 +79,8 @@ fn help_says_what_exit_codes_mean() {
         &["gate", "--help"],
         &["baseline", "save", "--help"],
         &["compare", "--help"],
+        &["cluster", "up", "--help"],
+        &["cluster", "down", "--help"],
     ];
     for arguments in cases {
         let help = gauntlet(arguments);
@@ -105,7 +107,7 @@ fn help_says_what_exit_codes_mean() {
 
 #[test]
 fn a_call_that_is_not_understood_is_usage() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 15] = [
         (&[], "Usage: gauntlet"),
         (&["rum"], "run"),
         (&["run"], "SCENARIO"),
@@ -117,6 +119,16 @@ fn a_call_that_is_not_understood_is_usage() {
         (&["suite", "run", "smoke", "--label", "story"], "KEY=VALUE"),
         (&["suite", "run", "smoke", "--resume"], "--out"),
         (&["suite", "merge", "a"], "--out"),
+        (&["cluster", "up", "--nodes", "2"], "--nodes has no meaning"),
+        (&["cluster", "up", "--target", "kind", "--nodes", "0"], "1..=16"),
+        (
+            &["cluster", "up", "--target", "kind", "--app", "shop"],
+            "--app has no meaning",
+        ),
+        (
+            &["cluster", "down", "--target", "kind", "--name", "existing"],
+            "stands for a cluster",
+        ),
     ];
     for (arguments, word) in cases {
         let refused = gauntlet(arguments);
@@ -335,6 +347,8 @@ fn without_privileges_it_says_what_to_do() {
         &["suite", "run", "smoke"],
         &["recover"],
         &["cluster", "up"],
+        &["cluster", "up", "--target", "kind"],
+        &["cluster", "down", "--target", "kind"],
     ] {
         let refused = gauntlet_unprivileged(arguments);
         assert_eq!(refused.code, 69, "{arguments:?}: {}", refused.err);

@@ -1,190 +1,182 @@
-//! `gauntlet cluster`: an application without faults, to look around in.
+//! `gauntlet cluster`: brings clusters up, takes them down, lists them.
+//!
+//! Says what can be asked for; [`local`] and [`kind`] do it.
 
-use std::io::Write;
+pub mod kind;
+pub mod local;
+
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Subcommand, ValueEnum};
 
-use super::{ClusterCommand, Exit};
-use crate::target::local::{LocalCluster, UpOptions};
+use super::{Cli, EXIT_CODES, Exit, Format};
+use crate::target::kind::lifecycle::{NODES, UpOptions};
+use crate::target::kind::name::ClusterName;
 
-/// Longest that a detached cluster may take to come up, the first making of a database included.
-const UP_WITHIN: Duration = Duration::from_secs(60);
-/// Longest that it may take to go down.
-const DOWN_WITHIN: Duration = Duration::from_secs(10);
+/// What to do with clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Bring a cluster up: an application on namespaces, held until Ctrl-C or in the background with --detach; or, with
+    /// --target kind, an empty Kubernetes cluster that stays until `cluster down`.
+    #[command(after_help = EXIT_CODES)]
+    Up(UpArgs),
+    /// Take a cluster down that `cluster up` left running. Only Gauntlet's own are.
+    #[command(after_help = EXIT_CODES)]
+    Down(DownArgs),
+    /// List Gauntlet's clusters.
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
 
-/// Brings a cluster up or takes it down.
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ClusterTarget {
+    /// Namespaces of this machine (Linux, root, no container engine).
+    #[default]
+    Local,
+    /// Kubernetes on containers of this machine (docker, kind, root).
+    Kind,
+}
+
+/// Arguments of `gauntlet cluster up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// What it is made of.
+    #[arg(long, value_enum, default_value_t)]
+    pub target: ClusterTarget,
+    /// The cluster's name, for `cluster down` [default: default on local, gauntlet on kind].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The application: a file, or a name of scenarios/apps [local only; default: shop].
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Return when it is up; it lives until `cluster down` [local only; on kind it always does].
+    #[arg(long)]
+    pub detach: bool,
+    /// How a kind cluster is made.
+    #[command(flatten)]
+    pub kind: KindUpArgs,
+}
+
+/// How a kind cluster is made.
+#[derive(Debug, Args)]
+pub struct KindUpArgs {
+    /// Nodes that the application's pods run on; the control plane is one more [kind only; default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub nodes: Option<u16>,
+    /// The image of its nodes; one without a pod network gets Gauntlet's [kind only; default: the one kind was built with].
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Write its kubeconfig to this new file; ~/.kube/config is never touched [kind only; default: among Gauntlet's records].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Load the images of this archive (of `docker save`) into its nodes. With any, nothing is pulled [kind only].
+    #[arg(long, value_name = "FILE")]
+    pub image_archive: Vec<PathBuf>,
+    /// The program kind, by name or path.
+    #[arg(long, value_name = "PROGRAM", env = "GAUNTLET_KIND", default_value = "kind")]
+    pub kind_program: PathBuf,
+}
+
+impl KindUpArgs {
+    /// As options.
+    #[must_use]
+    pub fn options(&self) -> UpOptions {
+        UpOptions {
+            workers: self.nodes.unwrap_or(NODES),
+            image: self.image.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            image_archives: self.image_archive.clone(),
+            kind_program: self.kind_program.clone(),
+            ..UpOptions::default()
+        }
+    }
+}
+
+/// Arguments of `gauntlet cluster down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// What it is made of.
+    #[arg(long, value_enum, default_value_t)]
+    pub target: ClusterTarget,
+    /// The cluster's name [default: default on local, gauntlet on kind].
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Does what was asked.
 ///
 /// # Errors
-/// When the process that holds it cannot be started or found.
+/// When the harness itself fails.
 pub fn cluster(command: &ClusterCommand) -> anyhow::Result<Exit> {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("gauntlet: the local target needs root (namespaces, cgroups); run it with sudo");
-        return Ok(Exit::CannotHere);
-    }
     match command {
-        ClusterCommand::Up {
-            app,
-            name,
-            detach: false,
-        } => hold(app, name),
-        ClusterCommand::Up {
-            app,
-            name,
-            detach: true,
-        } => detach(app, name),
-        ClusterCommand::Down { name } => down(name),
+        ClusterCommand::Up(args) => up(args),
+        ClusterCommand::Down(DownArgs { target, name }) => match target {
+            ClusterTarget::Local => local::down(local_name(name.as_deref())),
+            ClusterTarget::Kind => kind::down(&kind_name(name.as_deref())),
+        },
+        ClusterCommand::List { format } => kind::list(*format),
     }
 }
 
-fn state_file(name: &str) -> PathBuf {
-    PathBuf::from("/run/gauntlet").join(format!("cluster-{name}.tgid"))
-}
-
-/// The process that holds a cluster of this name, if it lives.
-fn holder(name: &str) -> Option<Pid> {
-    let text = std::fs::read_to_string(state_file(name)).ok()?;
-    let tgid = Pid::from_raw(text.trim().parse().ok()?);
-    let command = std::fs::read_to_string(format!("/proc/{tgid}/cmdline")).ok()?;
-    (command.contains("gauntlet") && kill(tgid, None).is_ok()).then_some(tgid)
-}
-
-fn hold(app: &str, name: &str) -> anyhow::Result<Exit> {
-    if let Some(tgid) = holder(name) {
-        eprintln!("gauntlet: cluster {name} is up already (process {tgid}); choose another --name or take it down");
-        return Ok(Exit::TargetFailed);
+fn up(args: &UpArgs) -> anyhow::Result<Exit> {
+    if let Some(flag) = misplaced(args) {
+        usage(&format!("{flag} has no meaning with the target that was chosen"));
     }
-    let app = match crate::app::load(app) {
-        Ok(app) => app,
-        Err(error) => {
-            eprintln!("gauntlet: {}", crate::doctor::error_chain(&error));
-            return Ok(Exit::InvalidScenario);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let options = UpOptions::default();
-        let began = Instant::now();
-        let cluster = match LocalCluster::up(&app.spec, &app.name, &options, &|step| eprintln!("{step}")).await {
-            Ok(cluster) => cluster,
-            Err(error) => {
-                eprintln!("gauntlet: {}", crate::doctor::error_chain(&error));
-                return Ok(if error.is_unavailable() {
-                    Exit::CannotHere
-                } else {
-                    Exit::TargetFailed
-                });
-            }
-        };
-        describe(&cluster, began.elapsed());
-        let state = state_file(name);
-        std::fs::create_dir_all(state.parent().unwrap_or(&state)).context("failed to make /run/gauntlet")?;
-        std::fs::write(&state, std::process::id().to_string()).context("failed to write the cluster's state file")?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        let began = Instant::now();
-        let down = cluster.down().await;
-        std::fs::remove_file(&state).context("failed to remove the cluster's state file")?;
-        match down {
-            Ok(()) => {
-                eprintln!("down after {:.1} s", began.elapsed().as_secs_f64());
-                Ok(Exit::Pass)
-            }
-            Err(error) => {
-                eprintln!("gauntlet: {}", crate::doctor::error_chain(&error));
-                Ok(Exit::TargetFailed)
-            }
-        }
-    })
-}
-
-fn describe(cluster: &LocalCluster, took: Duration) {
-    println!(
-        "cluster {} is up after {:.1} s",
-        cluster.cluster_id(),
-        took.as_secs_f64()
-    );
-    for pod in cluster.pods() {
-        let enter = cluster
-            .pod_tgids(&pod.name)
-            .first()
-            .map_or_else(String::new, |tgid| format!("nsenter -t {tgid} -n"));
-        println!(
-            "  {:<12} {:<8} {:>15}:{:<5} {enter}",
-            pod.name.as_str(),
-            pod.node.as_str(),
-            pod.ip,
-            pod.port
-        );
-    }
-    drop(std::io::stdout().flush());
-}
-
-fn detach(app: &str, name: &str) -> anyhow::Result<Exit> {
-    if let Some(tgid) = holder(name) {
-        eprintln!("gauntlet: cluster {name} is up already (process {tgid})");
-        return Ok(Exit::TargetFailed);
-    }
-    let log = std::env::temp_dir().join(format!("gauntlet-cluster-{name}.log"));
-    let output = std::fs::File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
-    let mut child = Command::new("setsid")
-        .arg(std::env::current_exe()?)
-        .args(["cluster", "up", "--app", app, "--name", name])
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .context("failed to start the process that holds the cluster")?;
-    let deadline = Instant::now() + UP_WITHIN;
-    while Instant::now() < deadline {
-        if holder(name).is_some() {
-            print!("{}", std::fs::read_to_string(&log).unwrap_or_default());
-            return Ok(Exit::Pass);
-        }
-        if let Some(status) = child.try_wait()?
-            && !status.success()
-        {
-            eprint!("{}", std::fs::read_to_string(&log).unwrap_or_default());
-            return Ok(if status.code() == Some(i32::from(Exit::CannotHere.code())) {
-                Exit::CannotHere
+    match args.target {
+        ClusterTarget::Local => {
+            let app = args.app.as_deref().unwrap_or("shop");
+            let name = local_name(args.name.as_deref());
+            if args.detach {
+                local::detach(app, name)
             } else {
-                Exit::TargetFailed
-            });
+                local::hold(app, name)
+            }
         }
-        std::thread::sleep(Duration::from_millis(50));
+        ClusterTarget::Kind => kind::up(&kind_name(args.name.as_deref()), &args.kind.options()),
     }
-    eprintln!(
-        "gauntlet: cluster {name} did not come up within {UP_WITHIN:?}; see {}",
-        log.display()
-    );
-    Ok(Exit::TargetFailed)
 }
 
-fn down(name: &str) -> anyhow::Result<Exit> {
-    let Some(tgid) = holder(name) else {
-        eprintln!("gauntlet: no cluster {name} is up");
-        return Ok(Exit::NothingSelected);
+/// The first flag that belongs to the other target.
+fn misplaced(args: &UpArgs) -> Option<&'static str> {
+    let KindUpArgs {
+        nodes,
+        image,
+        kubeconfig,
+        image_archive,
+        // From the environment it is there for both.
+        kind_program: _,
+    } = &args.kind;
+    let flags = match args.target {
+        ClusterTarget::Local => vec![
+            ("--nodes", nodes.is_some()),
+            ("--image", image.is_some()),
+            ("--kubeconfig", kubeconfig.is_some()),
+            ("--image-archive", !image_archive.is_empty()),
+        ],
+        ClusterTarget::Kind => vec![("--app", args.app.is_some()), ("--detach", args.detach)],
     };
-    kill(tgid, Signal::SIGTERM).with_context(|| format!("failed to end process {tgid}"))?;
-    let deadline = Instant::now() + DOWN_WITHIN;
-    while Instant::now() < deadline {
-        if holder(name).is_none() {
-            println!("cluster {name} is down");
-            return Ok(Exit::Pass);
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    flags.into_iter().find_map(|(flag, is_given)| is_given.then_some(flag))
+}
+
+fn local_name(given: Option<&str>) -> &str {
+    given.unwrap_or("default")
+}
+
+fn kind_name(given: Option<&str>) -> ClusterName {
+    match given.map(str::parse) {
+        None => ClusterName::default(),
+        Some(Ok(name)) => name,
+        Some(Err(why)) => usage(&format!("--name {}: {why}", given.unwrap_or_default())),
     }
-    eprintln!("gauntlet: cluster {name} did not go down within {DOWN_WITHIN:?}");
-    Ok(Exit::TargetFailed)
+}
+
+/// Ends this process as for any call that is not understood.
+fn usage(message: &str) -> ! {
+    Cli::command().error(ErrorKind::ArgumentConflict, message).exit()
 }

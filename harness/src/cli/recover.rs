@@ -9,6 +9,8 @@ use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::suite::store::RUNS;
+use crate::target::kind::leftovers;
+use crate::target::kind::record::StateDirectory;
 use crate::target::local::sweep_stale;
 
 /// Undoes what is left. Does nothing while a run is on: what it would find is in use.
@@ -75,6 +77,10 @@ pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
         }
     }
     done.extend(sweep_stale());
+    // Last: faults are undone in clusters that are still there.
+    let swept = runtime.block_on(leftovers::sweep(&StateDirectory::of_this_machine()));
+    done.extend(swept.done);
+    failed.extend(swept.failed);
     Ok(Leftovers { done, failed })
 }
 

@@ -406,7 +406,7 @@ fn handles(
 }
 
 /// Nearly half of the machine: two busy nodes do not slow the third, nor the harness.
-fn default_node_millicores() -> u32 {
+pub(crate) fn default_node_millicores() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(450).max(500)
 }

@@ -36,16 +36,24 @@ fn the_alerts_of_a_real_alertmanager_are_scored() {
     let directory = play.directory().expect("a run directory");
     let webhook = fs::read_to_string(directory.join("alertmanager.url")).expect("the run says where it listens");
     let alertmanager = start(&program, webhook.trim());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let raised = json!([{"labels": {"alertname": "CacheUnreachable", "service": "cache"}}]);
     runtime.block_on(alert(&alertmanager, &raised));
-    play.wait_for(RUN_PATIENCE, |event| {
-        matches!(event, RunEvent::Diagnosed(one) if one.diagnosis.detector == "alerts")
-    });
+    play.wait_for(
+        RUN_PATIENCE,
+        |event| matches!(event, RunEvent::Diagnosed(one) if one.diagnosis.detector == "alerts"),
+    );
     let status = play.end(RUN_PATIENCE);
     let answer = play.answer();
     let run = &answer["runs"][0];
-    assert_eq!((&run["validity"], &run["rank"]), (&json!("VALID"), &json!(1.0)), "{answer}");
+    assert_eq!(
+        (&run["validity"], &run["rank"]),
+        (&json!("VALID"), &json!(1.0)),
+        "{answer}"
+    );
     assert_eq!((status.code(), &run["verdict"]), (Some(0), &json!("pass")), "{answer}");
     let result = read_json(&directory.join("result.json"));
     assert_eq!(result["detector"]["score"]["detector"], "alerts");

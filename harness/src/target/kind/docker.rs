@@ -4,7 +4,8 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 /// A command could not be run, or said no.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,14 @@ pub enum ToolFailure {
         command: String,
         /// The last lines that it wrote to standard error.
         message: String,
+    },
+    /// It did not end.
+    #[error("`{command}` did not end within {} s", within.as_secs())]
+    TooSlow {
+        /// The command line.
+        command: String,
+        /// How long it had.
+        within: Duration,
     },
 }
 
@@ -61,17 +70,24 @@ pub fn run(program: &Path, arguments: &[&str], input: &[u8]) -> Result<String, T
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&stderr);
-    let lines: Vec<&str> = said.lines().collect();
-    let message = lines[lines.len().saturating_sub(MESSAGE_LINES)..].join("\n");
-    Err(ToolFailure::Refused {
-        command: format!("{} {}", program.display(), arguments.join(" ")),
-        message: if message.is_empty() {
-            status.to_string()
-        } else {
-            message
-        },
-    })
+    let command = format!("{} {}", program.display(), arguments.join(" "));
+    Err(ToolFailure::refused(command, status, &String::from_utf8_lossy(&stderr)))
+}
+
+impl ToolFailure {
+    /// What `command` said before it ended with `status`.
+    pub(super) fn refused(command: String, status: ExitStatus, standard_error: &str) -> Self {
+        let lines: Vec<&str> = standard_error.lines().collect();
+        let message = lines[lines.len().saturating_sub(MESSAGE_LINES)..].join("\n");
+        Self::Refused {
+            command,
+            message: if message.is_empty() {
+                status.to_string()
+            } else {
+                message
+            },
+        }
+    }
 }
 
 /// Runs `docker`.

@@ -65,7 +65,7 @@ enum Found {
 ///
 /// # Errors
 /// [`NamespaceError::OfOthers`], or the API's.
-pub async fn check_namespace(client: &Client, name: &str) -> Result<(), NamespaceError> {
+pub async fn check(client: &Client, name: &str) -> Result<(), NamespaceError> {
     look(client, name).await?.usable(name)
 }
 
@@ -73,7 +73,7 @@ pub async fn check_namespace(client: &Client, name: &str) -> Result<(), Namespac
 ///
 /// # Errors
 /// [`NamespaceError`].
-pub async fn ensure_namespace(client: &Client, name: &str) -> Result<(), NamespaceError> {
+pub async fn ensure(client: &Client, name: &str) -> Result<(), NamespaceError> {
     let found = look(client, name).await?;
     found.usable(name)?;
     if found == Found::Ours {
@@ -108,7 +108,7 @@ pub async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Namespa
 ///
 /// # Errors
 /// [`NamespaceError::OfOthers`] when it is not ours (it is left alone), and the others.
-pub async fn remove_namespace(client: &Client, name: &str) -> Result<(), NamespaceError> {
+pub async fn remove(client: &Client, name: &str) -> Result<(), NamespaceError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let found = call(format!("read namespace {name}"), namespaces.get_opt(name)).await?;
     Found::of(found.as_ref()).usable(name)?;

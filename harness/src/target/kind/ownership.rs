@@ -2,7 +2,7 @@
 //!
 //! Everything that can be refused is refused before anything is changed. Does not know what will be done to the cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
@@ -10,13 +10,35 @@ use kube::{Api, Client};
 
 use super::access::{AccessError, ClusterAccess};
 use super::api::{ApiError, call};
-use super::own_namespace::{NamespaceError, check_namespace, ensure_namespace};
+use super::containers;
+use super::lifecycle::{self, Lifetime, RemoveError, UpError, UpOptions};
+use super::name::ClusterName;
+use super::own_namespace::{self, NamespaceError};
 use super::permission::{NotPermitted, permitted_context};
+use super::prerequisites;
+use super::record::{ClusterRecord, NamespaceRecord, RecordError, StateDirectory};
+use crate::target::holder::Holder;
 
 /// The namespace that is used unless another is named.
 pub const NAMESPACE: &str = "gauntlet";
 /// How the API names a node of a kind cluster: this, then the cluster and the node's container.
 const KIND_PROVIDER: &str = "kind://docker/";
+
+/// Which cluster was asked for.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// One of Gauntlet's own; made, for this process's life, when there is none.
+    Own {
+        /// Its name.
+        name: ClusterName,
+        /// The namespace to work in.
+        namespace: String,
+        /// How it is made.
+        options: UpOptions,
+    },
+    /// One that somebody else made.
+    Existing(ExistingCluster),
+}
 
 /// A cluster that somebody else made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +52,21 @@ pub struct ExistingCluster {
 }
 
 /// How a cluster came to be one that Gauntlet may break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// Gauntlet made it earlier, and it stays.
+    Made(ClusterName),
+    /// It was made for this process, and goes with it.
+    MadeForThisProcess(ClusterName),
     /// Somebody else made it, and said that it is theirs.
     Given,
 }
 
 /// A cluster that may be used, with a namespace of Gauntlet's own in it.
-#[derive(Clone, Debug)]
+///
+/// What was made for it is on disk: when this process is killed, `gauntlet recover` removes it.
+#[derive(Debug)]
+#[must_use = "release it, or keep it: otherwise what was made for it stays until `gauntlet recover`"]
 pub struct KindClusterRef {
     /// How it is reached.
     pub access: ClusterAccess,
@@ -47,6 +76,60 @@ pub struct KindClusterRef {
     pub version: String,
     /// How the program `kind` calls it; `None` when kind did not make it.
     pub kind_name: Option<String>,
+    state: StateDirectory,
+    /// The file that says that its namespace is in use; `None` where the whole cluster goes with this process.
+    namespace_record: Option<PathBuf>,
+}
+
+impl KindClusterRef {
+    /// Removes what was made for it: the whole cluster when it was made for this process, else the namespace with all that is
+    /// in it. Returns when it is gone.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; `gauntlet recover` tries again.
+    pub async fn release(self) -> Result<(), ReleaseError> {
+        if let Origin::MadeForThisProcess(name) = &self.origin {
+            lifecycle::remove(&self.state, name).await?;
+        }
+        if let Some(record) = &self.namespace_record {
+            own_namespace::remove(&self.access.client().await?, &self.access.namespace).await?;
+            self.state.release_namespace(record)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves all of it, also after this process.
+    ///
+    /// # Errors
+    /// [`RecordError`] when it cannot be written down that it stays.
+    pub fn keep(self) -> Result<(), RecordError> {
+        if let Origin::MadeForThisProcess(name) = &self.origin
+            && let Some(record) = self.state.cluster(name)?
+        {
+            self.state.replace(&ClusterRecord { holder: None, ..record })?;
+        }
+        match &self.namespace_record {
+            Some(record) => self.state.release_namespace(record),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was made for a run is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The cluster.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+    /// The namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The way to it.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// What is on disk about it.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// There is no cluster to use.
@@ -66,6 +149,27 @@ pub enum ResolveError {
         /// A node that is not here.
         node: String,
     },
+    /// A node of one of ours was stopped.
+    #[error("node {node} does not run; `docker start {node}`, or take the cluster down with `gauntlet cluster down`")]
+    Stopped {
+        /// The node.
+        node: String,
+    },
+    /// Nothing is on disk about one of ours.
+    #[error(
+        "Gauntlet made cluster {name}, but its kubeconfig is not among the records of this user; take it down with `gauntlet \
+         cluster down --target kind --name {name}`"
+    )]
+    Unrecorded {
+        /// The name.
+        name: ClusterName,
+    },
+    /// It could not be made.
+    #[error(transparent)]
+    Up(#[from] UpError),
+    /// Its rest is in the way.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
     /// Its namespace.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -75,6 +179,9 @@ pub enum ResolveError {
     /// Its API said no.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// What is on disk about it.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl ResolveError {
@@ -82,9 +189,54 @@ impl ResolveError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::NotPermitted(_) | Self::Elsewhere { .. } | Self::Access(_) => true,
+            Self::NotPermitted(_)
+            | Self::Elsewhere { .. }
+            | Self::Stopped { .. }
+            | Self::Unrecorded { .. }
+            | Self::Access(_) => true,
+            Self::Up(error) => error.is_unavailable(),
             Self::Namespace(error) => matches!(error, NamespaceError::OfOthers { .. }),
-            Self::Api(_) => false,
+            Self::Remove(_) | Self::Api(_) | Self::Record(_) => false,
+        }
+    }
+
+    /// True when somebody asked to stop; what was made is gone.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Up(UpError::Interrupted { .. }))
+    }
+}
+
+/// The cluster that was asked for, if it may be used, with its namespace made. When `interrupt` comes while a cluster is being
+/// made, what was made of it is removed.
+///
+/// # Errors
+/// [`ResolveError`].
+pub async fn resolve(
+    state: &StateDirectory,
+    selection: &Selection,
+    progress: &dyn Fn(&str),
+    interrupt: impl Future<Output = ()>,
+) -> Result<KindClusterRef, ResolveError> {
+    match selection {
+        Selection::Existing(existing) => resolve_existing(state, existing).await,
+        Selection::Own {
+            name,
+            namespace,
+            options,
+        } => {
+            if let Some(record) = find_own(state, name).await? {
+                let access = record.access(namespace);
+                return enter(state, access, Origin::Made(name.clone())).await;
+            }
+            let lifetime = Lifetime::OfThisProcess;
+            let made = lifecycle::up(state, name, options, lifetime, progress, interrupt).await?;
+            let access = made.record.access(namespace);
+            let entered = enter(state, access, Origin::MadeForThisProcess(name.clone())).await;
+            if entered.is_err() {
+                lifecycle::remove(state, name).await?;
+            }
+            entered
         }
     }
 }
@@ -93,7 +245,10 @@ impl ResolveError {
 ///
 /// # Errors
 /// [`ResolveError`]; nothing was changed then, unless the namespace itself could not be made.
-pub async fn resolve_existing(existing: &ExistingCluster) -> Result<KindClusterRef, ResolveError> {
+pub async fn resolve_existing(
+    state: &StateDirectory,
+    existing: &ExistingCluster,
+) -> Result<KindClusterRef, ResolveError> {
     let context = permitted_context(&existing.kubeconfig, existing.said_context.as_deref())?;
     let access = ClusterAccess {
         // A later process, with another working directory, may have to find it.
@@ -101,6 +256,35 @@ pub async fn resolve_existing(existing: &ExistingCluster) -> Result<KindClusterR
         context,
         namespace: existing.namespace.clone(),
     };
+    enter(state, access, Origin::Given).await
+}
+
+/// The record of our cluster of this name, if it is up.
+async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<ClusterRecord>, ResolveError> {
+    prerequisites::basics().await.map_err(UpError::from)?;
+    let nodes = containers::of_cluster(name).await.map_err(UpError::from)?;
+    if nodes.iter().any(|node| node.mark.is_none()) {
+        return Err(UpError::OfOthers { name: name.clone() }.into());
+    }
+    match state.cluster(name)? {
+        Some(record) if record.holder.is_none() && nodes.is_empty() => {
+            // Somebody removed its nodes with other means.
+            lifecycle::remove(state, name).await?;
+            Ok(None)
+        }
+        Some(record) if record.holder.is_none() => match nodes.into_iter().find(|node| !node.is_running) {
+            Some(node) => Err(ResolveError::Stopped { node: node.name }),
+            None => Ok(Some(record)),
+        },
+        // Half made, by a process that lives or does not: to make it is to find out which.
+        Some(_) => Ok(None),
+        None if nodes.is_empty() => Ok(None),
+        None => Err(ResolveError::Unrecorded { name: name.clone() }),
+    }
+}
+
+/// Looks at the cluster, and only when nothing speaks against it makes the namespace.
+async fn enter(state: &StateDirectory, access: ClusterAccess, origin: Origin) -> Result<KindClusterRef, ResolveError> {
     let client = access.client().await?;
     let version = call("read the version of the API", client.apiserver_version()).await?;
     let nodes = nodes(&client).await?;
@@ -110,13 +294,22 @@ pub async fn resolve_existing(existing: &ExistingCluster) -> Result<KindClusterR
             node,
         });
     }
-    check_namespace(&client, &access.namespace).await?;
-    ensure_namespace(&client, &access.namespace).await?;
+    own_namespace::check(&client, &access.namespace).await?;
+    let namespace_record = match origin {
+        Origin::Made(_) | Origin::Given => Some(state.hold_namespace(&NamespaceRecord {
+            access: access.clone(),
+            holder: Holder::this_process(),
+        })?),
+        Origin::MadeForThisProcess(_) => None,
+    };
+    own_namespace::ensure(&client, &access.namespace).await?;
     Ok(KindClusterRef {
         access,
-        origin: Origin::Given,
+        origin,
         version: version.git_version,
         kind_name: kind_name(&nodes),
+        state: state.clone(),
+        namespace_record,
     })
 }
 
@@ -127,10 +320,8 @@ async fn nodes(client: &Client) -> Result<Vec<Node>, ApiError> {
 
 /// A number that this kernel drew when it booted; containers see the same, other machines another one.
 fn boot_id() -> String {
-    std::fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    text.unwrap_or_default().trim().to_owned()
 }
 
 /// The first node that does not run on the kernel with this boot id.
@@ -186,12 +377,32 @@ mod tests {
             ("aws:///eu-west-1a/i-0", None),
             ("", None),
         ] {
-            assert_eq!(
-                kind_name(&[node("a", "one", provider)]).as_deref(),
-                expected,
-                "{provider}"
-            );
+            let name = kind_name(&[node("a", "one", provider)]);
+            assert_eq!(name.as_deref(), expected, "{provider}");
         }
         assert_eq!(kind_name(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_for_a_cluster_that_must_not_be_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("config");
+        std::fs::write(
+            &kubeconfig,
+            "current-context: prod\ncontexts: [{name: prod, context: {cluster: c, user: u}}]\n",
+        )
+        .unwrap();
+        let state = StateDirectory::at(directory.path().join("state"));
+        for said_context in [None, Some("play".to_owned())] {
+            let existing = ExistingCluster {
+                kubeconfig: kubeconfig.clone(),
+                said_context,
+                namespace: NAMESPACE.to_owned(),
+            };
+            let refused = resolve_existing(&state, &existing).await.unwrap_err();
+            assert!(refused.is_refusal(), "{refused}");
+            assert!(refused.to_string().contains("`prod`"), "{refused}");
+        }
+        assert!(!directory.path().join("state").exists());
     }
 }

@@ -36,7 +36,11 @@ const SHOWN_MAX: usize = 6;
 /// [`KindError::Foreign`] when it is somebody else's; then nothing was touched.
 pub async fn make_namespace(client: &Client, name: &str, progress: &dyn Fn(&str)) -> Result<(), KindError> {
     let api: Api<Namespace> = Api::all(client.clone());
-    if let Some(left) = api.get_opt(name).await.map_err(KindError::api("look for namespace", name))? {
+    if let Some(left) = api
+        .get_opt(name)
+        .await
+        .map_err(KindError::api("look for namespace", name))?
+    {
         check_ours(&left)?;
         progress(&format!("removing namespace {name}, which an earlier run left"));
         remove_namespace(client, name).await?;
@@ -47,7 +51,9 @@ pub async fn make_namespace(client: &Client, name: &str, progress: &dyn Fn(&str)
     made.map_err(KindError::api("make namespace", name))?;
     // Pods are refused until their account is there.
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-    let account = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
+    let account = await_condition(accounts, "default", |account: Option<&ServiceAccount>| {
+        account.is_some()
+    });
     let slow = |_elapsed| KindError::Slow {
         what: format!("the making of namespace {name}'s account"),
         patience: USABLE_WITHIN,
@@ -63,7 +69,11 @@ pub async fn make_namespace(client: &Client, name: &str, progress: &dyn Fn(&str)
 /// [`KindError::Foreign`] when it is not ours.
 pub async fn remove_namespace(client: &Client, name: &str) -> Result<bool, KindError> {
     let api: Api<Namespace> = Api::all(client.clone());
-    let Some(namespace) = api.get_opt(name).await.map_err(KindError::api("look for namespace", name))? else {
+    let Some(namespace) = api
+        .get_opt(name)
+        .await
+        .map_err(KindError::api("look for namespace", name))?
+    else {
         return Ok(false);
     };
     check_ours(&namespace)?;
@@ -107,13 +117,19 @@ pub async fn apply(client: &Client, namespace: &str, objects: &Objects) -> Resul
 
 async fn apply_all<K>(client: &Client, namespace: &str, objects: &[K]) -> Result<(), KindError>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     for object in objects {
         let name = object.name_any();
         let what = format!("{} {namespace}/{name}", K::kind(&()));
-        let applied = api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
+        let applied = api
+            .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
+            .await;
         applied.map_err(KindError::api("apply", what))?;
     }
     Ok(())
@@ -223,12 +239,17 @@ impl Unready {
 async fn events(client: &Client, namespace: &str, pod: &str) -> Vec<String> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let about = ListParams::default().fields(&format!("involvedObject.name={pod}"));
-    let Ok(list) = api.list(&about).await else { return Vec::new() };
+    let Ok(list) = api.list(&about).await else {
+        return Vec::new();
+    };
     let mut events = list.items;
     events.sort_by(|a, b| a.last_timestamp.cmp(&b.last_timestamp));
     let first = events.len().saturating_sub(SHOWN_MAX);
     let words = events[first..].iter().map(|event| {
-        let (reason, message) = (event.reason.as_deref().unwrap_or("?"), event.message.as_deref().unwrap_or_default());
+        let (reason, message) = (
+            event.reason.as_deref().unwrap_or("?"),
+            event.message.as_deref().unwrap_or_default(),
+        );
         format!("{reason}: {message}")
     });
     words.collect()

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Hierarchies;
 use super::protocol::WardenSpec;
+use crate::target::holder::started_ticks;
 
 /// Beginning of the names of all that a cluster makes.
 pub const PREFIX: &str = "gauntlet-";
@@ -126,16 +127,6 @@ fn remove_directory(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
-}
-
-/// When the process was started, unless there is none or nobody has reaped it yet: field 22 of `/proc/PID/stat`. The
-/// process's name, which may hold anything, ends with the last parenthesis; its state is next.
-fn started_ticks(tgid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    (!matches!(state, "Z" | "X")).then_some(())?;
-    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

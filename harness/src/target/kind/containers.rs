@@ -1,0 +1,194 @@
+//! The containers that are a kind cluster's nodes, as the container engine knows them, and which of them are Gauntlet's.
+//!
+//! A node of ours is marked from its first moment: a directory of ours is mounted into it. Names prove nothing.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::docker::ToolFailure;
+use super::name::ClusterName;
+use super::program::Call;
+
+/// Where the mark is mounted in a node.
+pub const MARK_MOUNT: &str = "/kind/made-by-gauntlet";
+/// The label by which kind knows the nodes of a cluster.
+const KIND_LABEL: &str = "io.x-k8s.kind.cluster";
+/// Longest that the container engine may take for one answer; removing a node takes seconds on a busy machine.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// A container that is a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeContainer {
+    /// The container's id.
+    pub id: String,
+    /// Its name, which is the node's name.
+    pub name: String,
+    /// What kind calls the cluster.
+    pub cluster: String,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// The directory of ours that is mounted into it; `None` when Gauntlet did not make it.
+    pub mark: Option<PathBuf>,
+}
+
+/// Runs `docker`, by a deadline.
+///
+/// # Errors
+/// [`ToolFailure`].
+pub async fn docker(arguments: &[&str], input: &str, mark: &str) -> Result<String, ToolFailure> {
+    let call = Call {
+        program: Path::new("docker"),
+        arguments,
+        input,
+        mark,
+        within: ANSWER_WITHIN,
+    };
+    call.run(&|_| ()).await
+}
+
+/// All nodes of all kind clusters of this machine.
+///
+/// # Errors
+/// [`ToolFailure`].
+pub async fn all() -> Result<Vec<NodeContainer>, ToolFailure> {
+    matching(&format!("label={KIND_LABEL}")).await
+}
+
+/// The nodes of what kind calls by this name, whoever made it.
+///
+/// # Errors
+/// [`ToolFailure`].
+pub async fn of_cluster(name: &ClusterName) -> Result<Vec<NodeContainer>, ToolFailure> {
+    matching(&format!("label={KIND_LABEL}={name}")).await
+}
+
+/// Removes containers, with their volumes. Ones that are gone already are no failure.
+///
+/// # Errors
+/// [`ToolFailure`].
+pub async fn remove(containers: &[NodeContainer], mark: &str) -> Result<(), ToolFailure> {
+    let ids = containers.iter().map(|container| container.id.as_str());
+    let arguments: Vec<&str> = ["rm", "--force", "--volumes"].into_iter().chain(ids).collect();
+    match docker(&arguments, "", mark).await {
+        Err(ToolFailure::Refused { message, .. }) if message.lines().all(is_of_a_removed_one) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn is_of_a_removed_one(line: &str) -> bool {
+    line.contains("No such container") || line.contains("is already in progress")
+}
+
+async fn matching(filter: &str) -> Result<Vec<NodeContainer>, ToolFailure> {
+    let listing = ["ps", "--all", "--quiet", "--no-trunc", "--filter", filter];
+    let ids = docker(&listing, "", "").await?;
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for id in ids {
+        // One by one: a container that goes meanwhile fails its own question only.
+        match docker(&["inspect", "--type", "container", id], "", "").await {
+            Ok(text) => found.extend(parse(&text)),
+            Err(ToolFailure::Refused { message, .. }) if message.contains("No such container") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    name: String,
+    state: State,
+    config: Config,
+    #[serde(default)]
+    mounts: Vec<Mount>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    running: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(default)]
+    labels: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    #[serde(default)]
+    source: PathBuf,
+    destination: String,
+}
+
+/// The nodes in what `docker inspect` printed.
+fn parse(text: &str) -> Vec<NodeContainer> {
+    let inspected: Vec<Inspected> = serde_json::from_str(text).unwrap_or_default();
+    let node = |one: Inspected| {
+        let mark = one.mounts.into_iter().find(|mount| mount.destination == MARK_MOUNT);
+        Some(NodeContainer {
+            cluster: one.config.labels.get(KIND_LABEL)?.clone(),
+            id: one.id,
+            name: one.name.trim_start_matches('/').to_owned(),
+            is_running: one.state.running,
+            mark: mark.map(|mount| mount.source),
+        })
+    };
+    inspected.into_iter().filter_map(node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ours_by_what_is_mounted_into_it() {
+        let inspected = |labels: &str, mounts: &str| {
+            parse(&format!(
+                r#"[{{"Id": "4a", "Name": "/demo-worker", "State": {{"Running": true, "Pid": 7}},
+                     "Config": {{"Labels": {labels}}}, "Mounts": {mounts}}}]"#
+            ))
+        };
+        let label = r#"{"io.x-k8s.kind.cluster": "demo"}"#;
+        let foreign = NodeContainer {
+            id: "4a".to_owned(),
+            name: "demo-worker".to_owned(),
+            cluster: "demo".to_owned(),
+            is_running: true,
+            mark: None,
+        };
+        let modules = r#"[{"Type": "bind", "Source": "/lib/modules", "Destination": "/lib/modules"}]"#;
+        assert_eq!(inspected(label, modules), [foreign.clone()]);
+        let ours = r#"[{"Type": "bind", "Source": "/s/demo/m", "Destination": "/kind/made-by-gauntlet"}]"#;
+        let marked = NodeContainer {
+            mark: Some("/s/demo/m".into()),
+            ..foreign
+        };
+        assert_eq!(inspected(label, ours), [marked]);
+        assert_eq!(inspected("{}", ours), [], "no node of kind's");
+    }
+
+    #[test]
+    fn a_container_that_goes_by_itself_is_no_failure() {
+        assert!(is_of_a_removed_one("Error: No such container: 4a"));
+        assert!(is_of_a_removed_one(
+            "Error response from daemon: removal of container 4a is already in progress"
+        ));
+        assert!(!is_of_a_removed_one(
+            "Error response from daemon: device or resource busy"
+        ));
+    }
+}

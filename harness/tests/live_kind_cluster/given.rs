@@ -1,0 +1,96 @@
+//! Which clusters are used: our own by name, and one that somebody else made only when its very context was named.
+
+use std::future::pending;
+
+use gauntlet_harness::target::kind::leftovers::sweep;
+use gauntlet_harness::target::kind::lifecycle::UpOptions;
+use gauntlet_harness::target::kind::own_namespace::{LABEL, MANAGER};
+use gauntlet_harness::target::kind::ownership::{ExistingCluster, Origin, Selection, resolve};
+use gauntlet_harness::target::kind::record::StateDirectory;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+
+use crate::support::{Cluster, fixture};
+
+/// The foreign cluster's context.
+const CONTEXT: &str = "kind-fixture";
+const NAMESPACE: &str = "lifecycle-test";
+
+async fn namespace(client: &Client, name: &str) -> Option<Namespace> {
+    Api::<Namespace>::all(client.clone()).get_opt(name).await.unwrap()
+}
+
+#[test]
+fn a_cluster_that_others_made_needs_its_context_named() {
+    let Some(fixture) = fixture() else { return };
+    if !fixture.foreign.is_file() {
+        return eprintln!(
+            "skipped: there is no cluster of the fixture's ({})",
+            fixture.foreign.display()
+        );
+    }
+    let home = tempfile::tempdir().unwrap();
+    let state = StateDirectory::at(home.path().join("gauntlet"));
+    let selection = |said: Option<&str>, namespace: &str| {
+        Selection::Existing(ExistingCluster {
+            kubeconfig: fixture.foreign.clone(),
+            said_context: said.map(str::to_owned),
+            namespace: namespace.to_owned(),
+        })
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        for said in [None, Some("kind-other"), Some("")] {
+            let refused = resolve(&state, &selection(said, NAMESPACE), &|_| (), pending()).await;
+            let refused = refused.unwrap_err();
+            assert!(
+                refused.is_refusal() && refused.to_string().contains(CONTEXT),
+                "{said:?}: {refused}"
+            );
+        }
+        // A namespace that is there and not ours is refused as well, and stays as it is.
+        let refused = resolve(&state, &selection(Some(CONTEXT), "default"), &|_| (), pending()).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.is_refusal() && refused.to_string().contains("namespace default"),
+            "{refused}"
+        );
+        assert!(
+            !home.path().join("gauntlet").exists(),
+            "nothing was made, so nothing was written"
+        );
+
+        let resolved = resolve(&state, &selection(Some(CONTEXT), NAMESPACE), &|_| (), pending()).await;
+        let cluster = resolved.unwrap();
+        assert_eq!(cluster.origin, Origin::Given);
+        assert_eq!(
+            (cluster.version.as_str(), cluster.kind_name.as_deref()),
+            ("v1.20.2", Some("fixture"))
+        );
+        let client = cluster.access.client().await.unwrap();
+        let made = namespace(&client, NAMESPACE).await.expect("it was made");
+        assert_eq!(
+            made.metadata.labels.unwrap().get(LABEL).map(String::as_str),
+            Some(MANAGER)
+        );
+        assert!(sweep(&state).await.done.is_empty(), "what is in use is left alone");
+        cluster.release().await.unwrap();
+        assert!(namespace(&client, NAMESPACE).await.is_none());
+        assert_eq!(state.left_namespaces().unwrap(), []);
+    });
+}
+
+/// `resolve` finds a cluster of ours by name, and leaves it as it was.
+pub(crate) async fn our_own_is_used_by_its_name(cluster: &Cluster) {
+    let selection = Selection::Own {
+        name: cluster.name.clone(),
+        namespace: NAMESPACE.to_owned(),
+        options: UpOptions::default(),
+    };
+    let resolved = resolve(&cluster.state, &selection, &|_| (), pending()).await.unwrap();
+    assert_eq!(resolved.origin, Origin::Made(cluster.name.clone()));
+    assert_eq!(resolved.kind_name.as_deref(), Some(cluster.name.as_str()));
+    let client = resolved.access.client().await.unwrap();
+    assert!(namespace(&client, NAMESPACE).await.is_some());
+    resolved.release().await.unwrap();
+    assert!(namespace(&client, NAMESPACE).await.is_none());
+}
