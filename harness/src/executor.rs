@@ -9,6 +9,8 @@ pub mod record;
 pub mod objects;
 pub mod jobs;
 pub mod pods;
+mod intake;
+pub mod lifetime;
 pub mod collect;
 pub mod keeper;
 pub mod cgroups;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exit, Format, RecoverArgs};
-use crate::executor::collect::take_away;
+use crate::executor::lifetime::take_away;
 use crate::executor::{MARKER_FILE, Marker};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;

@@ -3,8 +3,6 @@
 //! Results arrive by a watch, so that one counts as soon as it is there; what the pods do is looked at now and then. A
 //! process that is killed here loses nothing: the shards go on, and the next one collects what they left.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fmt::Debug;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -13,23 +11,23 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::intake::Intake;
 use super::jobs::{Completion, JobPlan};
-use super::objects::{self, EXECUTION_LABEL, Execution, ORDER_LABEL, RECORD_LABEL, order_object, read_order};
+use super::lifetime::{make, take_away};
+use super::objects::{self, EXECUTION_LABEL, Execution, RECORD_LABEL, order_object, read_order};
 use super::order::ShardOrder;
-use super::pods::{Hopeless, hopeless, job_ended, last_words, newest};
+use super::pods::{Hopeless, hopeless, job_ended, last_words};
 use super::record::{RUN, Record, unpack_run};
 use super::{ExecutorError, Marker};
 use crate::report::suite_console::SuiteConsole;
-use crate::suite::event::{Standing, SuiteEvent, SuiteSink};
+use crate::suite::event::{SuiteEvent, SuiteSink};
 use crate::suite::outcome::CaseResult;
-use crate::suite::plan::{CaseKey, SuitePlan};
+use crate::suite::plan::SuitePlan;
 use crate::suite::play::Ending;
 use crate::suite::store::{Line, Store};
 use crate::timeline::Cancel;
@@ -38,8 +36,6 @@ use crate::timeline::Cancel;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the API server may not answer.
 const AWAY_MAX: Duration = Duration::from_secs(120);
-/// How long pods may take to undo their faults when they are stopped.
-const GONE_WITHIN: Duration = Duration::from_secs(90);
 
 /// An execution of a suite, from this side.
 pub struct Collector<'a> {
@@ -65,9 +61,11 @@ impl Collector<'_> {
     /// # Errors
     /// [`ExecutorError`]; results that were there are kept.
     pub async fn run(mut self, order: &ShardOrder) -> Result<Ending, ExecutorError> {
-        let ending = match self.begin(order).await {
-            Ok((order, jobs)) => self.collect(&order, &jobs).await,
-            Err(error) => Err(error),
+        let is_done = self.plan.cases.iter().all(|case| self.store.ended(&case.key).is_some());
+        let ending = if is_done {
+            Ok(Ending::Complete)
+        } else {
+            self.make_and_collect(order).await
         };
         self.console.finish();
         let client = self.client.clone();
@@ -75,6 +73,11 @@ impl Collector<'_> {
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
             (Ok(ending), Ok(())) => Ok(ending),
         }
+    }
+
+    async fn make_and_collect(&mut self, order: &ShardOrder) -> Result<Ending, ExecutorError> {
+        let (order, jobs) = self.begin(order).await?;
+        self.collect(&order, &jobs).await
     }
 
     fn api<K>(&self) -> Api<K>
@@ -265,174 +268,4 @@ impl Collector<'_> {
             .patch(name, &PatchParams::default(), &patch)
             .await;
     }
-}
-
-/// What has come so far.
-struct Intake {
-    standing: Standing,
-    /// Names of the objects that were taken in.
-    seen: HashSet<String>,
-    detector_program: Option<String>,
-    /// Cases of each shard: which, and how many of them have ended.
-    shards: BTreeMap<u32, (HashSet<CaseKey>, usize)>,
-    told: String,
-    last_end: Instant,
-}
-
-impl Intake {
-    fn new(plan: &SuitePlan, store: &Store, order: &ShardOrder) -> Self {
-        let planned = |case| plan.chosen(case).scenario.phases.total();
-        let mut standing = Standing::new(plan.cases.len(), plan.cases.iter().map(planned).sum());
-        for case in &plan.cases {
-            if let Some(ended) = store.ended(&case.key) {
-                standing.count(ended, planned(case));
-            }
-        }
-        let shard = |shard| {
-            let keys: HashSet<_> = order.part(shard).iter().map(|case| case.key.clone()).collect();
-            let ended = keys.iter().filter(|key| store.ended(key).is_some()).count();
-            (shard.index, (keys, ended))
-        };
-        Self {
-            standing,
-            seen: HashSet::new(),
-            detector_program: None,
-            shards: order.all_shards().map(shard).collect(),
-            told: String::new(),
-            last_end: Instant::now(),
-        }
-    }
-
-    fn is_asked(&self, key: &CaseKey) -> bool {
-        self.shards.values().any(|(keys, _)| keys.contains(key))
-    }
-
-    fn must_be_of_one_detector(&mut self, record: &Record, image: &str) -> Result<(), ExecutorError> {
-        let program = self
-            .detector_program
-            .get_or_insert_with(|| record.detector_program.clone());
-        if *program == record.detector_program {
-            Ok(())
-        } else {
-            let image = image.to_owned();
-            Err(ExecutorError::Mixed { image })
-        }
-    }
-
-    fn count(&mut self, plan: &SuitePlan, case: &CaseResult, shard: u32) {
-        let planned = plan
-            .cases
-            .iter()
-            .find(|one| one.key.scenario == case.scenario && one.key.trial == case.trial);
-        let planned = planned.map_or(Duration::ZERO, |one| plan.chosen(one).scenario.phases.total());
-        self.standing.count(case, planned);
-        // Shards that run at the same time make the rest so much shorter.
-        self.standing.time(planned, self.last_end.elapsed());
-        self.last_end = Instant::now();
-        if let Some((_, ended)) = self.shards.get_mut(&shard) {
-            *ended += 1;
-        }
-    }
-
-    /// `shard 1/4: 1 of 2, runs on n1 · …`, if it is not what was told last.
-    fn shards_changed(&mut self, pods: &[Pod]) -> Option<String> {
-        let pods = newest(pods);
-        let count = self.shards.len();
-        let texts = self.shards.iter().map(|(index, (keys, ended))| {
-            let pod = pods.iter().find(|pod| pod.index + 1 == *index);
-            let doing = pod.map_or("has no pod", |pod| pod.text.as_str());
-            format!("shard {index}/{count}: {ended} of {}, {doing}", keys.len())
-        });
-        let text = texts.collect::<Vec<_>>().join(" · ");
-        (text != self.told).then(|| {
-            self.told.clone_from(&text);
-            text
-        })
-    }
-}
-
-/// Creates an object, or returns the one that is there: an execution that goes on has made it before.
-async fn make<K>(api: &Api<K>, object: &K) -> Result<K, ExecutorError>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    let name = object.meta().name.clone().unwrap_or_default();
-    let what = format!("{} {name}", K::kind(&()).to_lowercase());
-    match api.create(&PostParams::default(), object).await {
-        Ok(made) => Ok(made),
-        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-            api.get(&name).await.map_err(ExecutorError::api("read", what))
-        }
-        Err(error) => Err(ExecutorError::api("create", what)(error)),
-    }
-}
-
-/// Stops an execution's pods, waits until they have undone their faults, and removes all of its objects; true if there were
-/// any.
-///
-/// # Errors
-/// [`ExecutorError::Api`], or [`ExecutorError::Pods`] when pods stay.
-pub async fn take_away(client: &Client, marker: &Marker) -> Result<(), ExecutorError> {
-    let namespace = &marker.access.namespace;
-    let selector = ListParams::default().labels(&format!("{EXECUTION_LABEL}={}", marker.name));
-    let (jobs, pods): (Api<Job>, Api<Pod>) = (
-        Api::namespaced(client.clone(), namespace),
-        Api::namespaced(client.clone(), namespace),
-    );
-    let orders: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    jobs.delete_collection(&DeleteParams::background(), &selector)
-        .await
-        .map_err(ExecutorError::api("delete", "jobs"))?;
-    let deadline = Instant::now() + GONE_WITHIN;
-    while !pods
-        .list(&selector)
-        .await
-        .map_err(ExecutorError::api("list", "pods"))?
-        .items
-        .is_empty()
-    {
-        if Instant::now() > deadline {
-            let why = format!(
-                "pods of {} do not stop; look at them in namespace {namespace}",
-                marker.name
-            );
-            return Err(ExecutorError::Pods(why));
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    match orders.delete(&marker.name, &DeleteParams::background()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => {
-            return Err(ExecutorError::api("delete", format!("the order {}", marker.name))(
-                error,
-            ));
-        }
-    }
-    remove_namespace(client, marker, &orders).await
-}
-
-/// Removes the namespace if this execution made it and no other one uses it.
-async fn remove_namespace(client: &Client, marker: &Marker, orders: &Api<ConfigMap>) -> Result<(), ExecutorError> {
-    let name = &marker.access.namespace;
-    let api: Api<Namespace> = Api::all(client.clone());
-    let found = api
-        .get_opt(name)
-        .await
-        .map_err(ExecutorError::api("read", "the namespace"))?;
-    let labels = found
-        .and_then(|namespace| namespace.metadata.labels)
-        .unwrap_or_default();
-    let others = orders.list(&ListParams::default().labels(ORDER_LABEL)).await;
-    let others = others.map_err(ExecutorError::api("list", "orders"))?.items;
-    let others = others
-        .iter()
-        .any(|order| order.metadata.name.as_ref() != Some(&marker.name));
-    if labels.get(EXECUTION_LABEL) != Some(&marker.name) || others {
-        return Ok(());
-    }
-    api.delete(name, &DeleteParams::background())
-        .await
-        .map(drop)
-        .map_err(ExecutorError::api("delete", format!("namespace {name}")))
 }

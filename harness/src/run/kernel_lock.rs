@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub enum KernelLockError {
     /// Somebody else measures.
     #[error(
-        "another live run is on in this kernel, perhaps in a container; two of them would measure each other: wait for it \
+        "another live run holds this kernel, perhaps in a container; two of them would measure each other: wait for it \
          with --wait-lock, or pass --no-lock if you accept that"
     )]
     Held,
