@@ -137,6 +137,9 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Runs one shard of a suite in a pod; see `gauntlet suite run --executor kubernetes`.
+    #[command(name = "__suite-shard", hide = true)]
+    SuiteShard(suite::shard::ShardArgs),
     /// Holds one injection and undoes it when its time is over or its harness is gone.
     #[command(name = "__fault-agent", hide = true)]
     FaultAgent,

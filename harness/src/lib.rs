@@ -22,6 +22,7 @@ pub mod run;
 pub mod schema;
 pub mod replay;
 pub mod corpus;
+pub mod executor;
 pub mod report;
 pub mod doctor;
 pub mod cli;

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "gauntlet", &mut std::io::stdout());
             Ok(Exit::Pass)
         }
+        Command::SuiteShard(args) => cli::suite::shard::run_shard(&args),
         Command::FaultAgent => gauntlet_harness::fault::agent::agent_main().map(|()| Exit::Pass),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -9,6 +9,7 @@ pub mod event;
 pub mod judge;
 pub mod live;
 pub mod lock;
+pub mod kernel_lock;
 pub mod recorder;
 pub mod result;
 

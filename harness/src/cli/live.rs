@@ -3,6 +3,7 @@
 //! Does not choose what runs, and does not decide exit codes of results.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -13,33 +14,25 @@ use crate::detectors::spec::DetectorSpec;
 use crate::report::files;
 use crate::report::view::RunView;
 use crate::run::event::EventSink;
+use crate::run::kernel_lock::{KernelLock, KernelLockError};
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::run::result::RunResult;
 use crate::run::{Programs, RunError, RunOrder, execute};
 use crate::scenario::model::Scenario;
 use crate::timeline::Cancel;
 
-/// Says on standard error which scenarios cannot be run on the local target, and returns how to exit if there are any.
-pub fn refused_on_local<'a>(scenarios: impl Iterator<Item = &'a Scenario>) -> Option<Exit> {
-    let names: Vec<&str> = scenarios
-        .filter(|scenario| scenario.needs_kubernetes())
-        .map(|scenario| scenario.name.as_str())
-        .collect();
-    if names.is_empty() {
-        return None;
-    }
-    eprintln!(
-        "gauntlet: the local target has no Kubernetes API, which is needed by: {}; run it with --target kind",
-        names.join(", ")
-    );
-    Some(Exit::CannotHere)
-}
+/// How often a session that waits looks for the lock.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Whether other live runs on this machine are kept away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locking {
     /// This session runs alone, or not at all.
     Machine,
+    /// This session runs alone, as soon as it can.
+    Wait,
+    /// Each run of this session waits for its turn among all that share the kernel.
+    Turns,
     /// Whoever asked for it accepts that runs measure each other.
     Off,
 }
@@ -58,8 +51,12 @@ pub struct Session {
     runtime: Runtime,
     cancel: Cancel,
     programs: Programs,
-    _lock: Option<RunLock>,
+    locking: Locking,
+    _locks: Option<Locks>,
 }
+
+/// The lock of this machine's files, and that of its kernel where it has one.
+type Locks = (RunLock, Option<KernelLock>);
 
 impl Session {
     /// Opens a session, or says on standard error why there is none and returns how to exit.
@@ -71,28 +68,41 @@ impl Session {
             eprintln!("gauntlet: the local target needs root (namespaces, cgroups, eBPF); run it with sudo");
             return Ok(Err(Exit::CannotHere));
         }
-        let lock = match locking {
-            Locking::Off => None,
-            Locking::Machine => match RunLock::acquire(Path::new(LOCK_PATH)) {
-                Ok(lock) => Some(lock),
-                Err(error @ LockError::Held { .. }) => {
-                    eprintln!("gauntlet: {error}");
-                    return Ok(Err(Exit::CannotHere));
-                }
-                Err(error @ LockError::Io { .. }) => return Err(error.into()),
-            },
-        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()?;
         let cancel = runtime.block_on(async { watch_signals() })?;
+        let locks = match locking {
+            Locking::Off | Locking::Turns => None,
+            Locking::Machine | Locking::Wait => match lock(locking, &cancel)? {
+                Ok(locks) => Some(locks),
+                Err(exit) => return Ok(Err(exit)),
+            },
+        };
         Ok(Ok(Self {
             runtime,
             cancel,
             programs,
-            _lock: lock,
+            locking,
+            _locks: locks,
         }))
+    }
+
+    /// Waits for the turn of one run, if runs of this session take turns.
+    ///
+    /// # Errors
+    /// [`RunError::Interrupted`], or [`RunError::CannotHere`]: it cannot be known whose turn it is.
+    pub fn turn(&self) -> Result<Option<KernelLock>, RunError> {
+        match self.locking {
+            Locking::Machine | Locking::Wait | Locking::Off => Ok(None),
+            Locking::Turns => KernelLock::wait(&self.cancel).map(Some).map_err(|error| match error {
+                KernelLockError::Interrupted => RunError::Interrupted,
+                KernelLockError::Held | KernelLockError::Io(_) => {
+                    RunError::CannotHere(crate::doctor::error_chain(&error))
+                }
+            }),
+        }
     }
 
     /// The programs that runs start.
@@ -112,6 +122,43 @@ impl Session {
             .ok();
         Ok((result, shown))
     }
+}
+
+/// Keeps other live runs of this machine away, those in containers too; or says why it cannot and how to exit.
+fn lock(locking: Locking, cancel: &Cancel) -> anyhow::Result<Result<Locks, Exit>> {
+    let file = loop {
+        match RunLock::acquire(Path::new(LOCK_PATH)) {
+            Ok(file) => break file,
+            Err(LockError::Held { .. }) if locking == Locking::Wait => {
+                if *cancel.borrow() {
+                    return Ok(Err(Exit::Interrupted));
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Err(error @ LockError::Held { .. }) => {
+                eprintln!("gauntlet: {error}");
+                return Ok(Err(Exit::CannotHere));
+            }
+            Err(error @ LockError::Io { .. }) => return Err(error.into()),
+        }
+    };
+    let kernel = match locking {
+        Locking::Wait => KernelLock::wait(cancel),
+        Locking::Machine | Locking::Turns | Locking::Off => KernelLock::acquire(),
+    };
+    Ok(match kernel {
+        Ok(kernel) => Ok((file, Some(kernel))),
+        Err(KernelLockError::Interrupted) => Err(Exit::Interrupted),
+        Err(error @ KernelLockError::Held) => {
+            eprintln!("gauntlet: {error}");
+            Err(Exit::CannotHere)
+        }
+        Err(error @ KernelLockError::Io(_)) => {
+            let why = crate::doctor::error_chain(&error);
+            eprintln!("gauntlet: warning: live runs in containers of this machine are not kept away: {why}");
+            Ok((file, None))
+        }
+    })
 }
 
 /// The programs that runs start: ours lie beside this one; of the detectors that are asked the first is under test. Says on
@@ -153,4 +200,20 @@ pub(super) fn watch_signals() -> std::io::Result<Cancel> {
         }
     });
     Ok(receiver)
+}
+
+/// Says on standard error which scenarios cannot be run on the local target, and returns how to exit if there are any.
+pub fn refused_on_local<'a>(scenarios: impl Iterator<Item = &'a Scenario>) -> Option<Exit> {
+    let names: Vec<&str> = scenarios
+        .filter(|scenario| scenario.needs_kubernetes())
+        .map(|scenario| scenario.name.as_str())
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    eprintln!(
+        "gauntlet: the local target has no Kubernetes API, which is needed by: {}; run it with --target kind",
+        names.join(", ")
+    );
+    Some(Exit::CannotHere)
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exit, Format, RecoverArgs};
+use crate::executor::lifetime::take_away;
+use crate::executor::{MARKER_FILE, Marker};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
@@ -30,7 +32,8 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
         }
         Err(error @ LockError::Io { .. }) => return Err(error.into()),
     };
-    let Leftovers { done, failed } = undo_all(&args.out)?;
+    let Leftovers { mut done, mut failed } = undo_all(&args.out)?;
+    take_executions_away(&args.out, &mut done, &mut failed)?;
     print(args.format, &done, &failed);
     Ok(if failed.is_empty() {
         Exit::Pass
@@ -84,12 +87,13 @@ pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
     Ok(Leftovers { done, failed })
 }
 
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
 /// The journals of the runs below `out`, and of the suites below it.
 fn journals(out: &Path) -> Vec<PathBuf> {
-    let entries = |directory: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
     let below = entries(out);
     let of_suites = below.iter().flat_map(|path| entries(&path.join(RUNS)));
     let runs = below.iter().cloned().chain(of_suites);
@@ -99,6 +103,29 @@ fn journals(out: &Path) -> Vec<PathBuf> {
         .collect();
     journals.sort();
     journals
+}
+
+/// Removes the pods and objects of executions whose suites were left alone. Their results so far are in their directories.
+fn take_executions_away(out: &Path, done: &mut Vec<String>, failed: &mut Vec<String>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for directory in entries(out) {
+        let Some(marker) = Marker::read(&directory)? else {
+            continue;
+        };
+        let taken = runtime.block_on(async {
+            let client = marker.access.client().await?;
+            take_away(&client, &marker).await
+        });
+        let what = format!("{}: execution {}", directory.display(), marker.name);
+        match taken {
+            Ok(()) => {
+                std::fs::remove_file(directory.join(MARKER_FILE))?;
+                done.push(format!("{what}: removed from its cluster"));
+            }
+            Err(error) => failed.push(format!("{what}: {}", crate::doctor::error_chain(&error))),
+        }
+    }
+    Ok(())
 }
 
 fn print(format: Format, done: &[String], failed: &[String]) {

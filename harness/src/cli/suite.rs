@@ -1,7 +1,11 @@
 //! `gauntlet suite`: the arguments, and what needs no run: listing, showing, validating, planning, merging.
 
+mod kubernetes;
 mod recorded;
 mod run;
+pub mod shard;
+
+pub use self::kubernetes::{ExecutorArgs, ExecutorKind};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -105,7 +109,7 @@ pub struct SuiteRunArgs {
     pub target: TargetKind,
     /// Answer the cases from these recordings instead of live runs: a corpus, a run directory, or a directory of these.
     /// Needs no privileges. A case takes the recording of its scenario and seed, or else the next of its scenario.
-    #[arg(long, value_name = "CORPUS", conflicts_with_all = ["target", "no_lock"])]
+    #[arg(long, value_name = "CORPUS", conflicts_with_all = ["target", "no_lock", "wait_lock"])]
     pub replay: Option<PathBuf>,
     /// Directory of the result and of all run directories. One that holds a part of this suite is gone on with: cases
     /// that ended do not run again. By default a new one below `runs`.
@@ -124,6 +128,12 @@ pub struct SuiteRunArgs {
     /// Run even if another live run is on. Both will measure each other.
     #[arg(long)]
     pub no_lock: bool,
+    /// If another live run is on, wait for its end instead of refusing.
+    #[arg(long, conflicts_with = "no_lock")]
+    pub wait_lock: bool,
+    /// Where the runs are made.
+    #[command(flatten)]
+    pub executor: ExecutorArgs,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -266,7 +276,9 @@ fn merge_shards(shards: &[PathBuf], out: &Path, format: Format) -> anyhow::Resul
     let parts: Result<Vec<Part>, MergeError> = shards.iter().map(|shard| read_part(shard)).collect();
     let merged = match parts.and_then(|parts| merge(&parts, out)) {
         Ok(merged) => merged,
-        Err(MergeError::Store(error @ (StoreError::File { .. } | StoreError::Write(_)))) => return Err(error.into()),
+        Err(MergeError::Store(error @ (StoreError::File { .. } | StoreError::Write(_) | StoreError::Elsewhere(_)))) => {
+            return Err(error.into());
+        }
         Err(error) => {
             eprintln!("gauntlet: {}", error_chain(&error));
             return Ok(Exit::InvalidScenario);

@@ -2,6 +2,7 @@
 //!
 //! Gives each a name that tables keep. Starts nothing.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -82,6 +83,21 @@ impl Asked {
         Self {
             name: pipeline::NAME.to_owned(),
             kind: AskedKind::Ours,
+        }
+    }
+}
+
+impl fmt::Display for DetectorSpec {
+    /// As it can be read again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}=")?;
+        }
+        match &self.source {
+            SpecSource::Ours => f.write_str(pipeline::NAME),
+            SpecSource::Program(program) => write!(f, "{}", program.display()),
+            SpecSource::Exec(command) => write!(f, "exec:{command}"),
+            SpecSource::Alertmanager(file) => write!(f, "alertmanager:{}", file.display()),
         }
     }
 }

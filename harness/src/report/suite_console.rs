@@ -42,6 +42,19 @@ impl SuiteConsole {
         }
     }
 
+    /// Says something that is no event of the suite.
+    pub fn say(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Where the shards of a suite stand: moves on a terminal, is a line each time elsewhere.
+    pub fn shards(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_prefix(text.to_owned()),
+            None => self.line(text),
+        }
+    }
+
     /// What the current run is doing, for [`crate::run::live::execute`]: moves on a terminal, is not told elsewhere.
     #[must_use]
     pub fn phases(&self) -> PhaseLine {

@@ -53,7 +53,8 @@ impl Wanted {
 }
 
 /// The cases of a suite.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SuitePlan {
     /// Name of the suite.
     pub suite: String,
@@ -69,7 +70,8 @@ pub struct SuitePlan {
 }
 
 /// One case that is to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PlannedCase {
     /// Which of the plan's scenarios.
     pub scenario_index: usize,

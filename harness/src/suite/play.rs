@@ -9,13 +9,42 @@ use std::time::Instant;
 use super::case;
 use super::event::{Standing, SuiteEvent, SuiteSink};
 use super::outcome::CaseResult;
-use super::plan::{PlannedCase, SuitePlan};
+use super::plan::{CaseKey, PlannedCase, SuitePlan};
 use super::spec::Chosen;
 use super::store::{Line, Store, StoreError};
-use crate::check::validity::Class;
+use crate::check::validity::{Class, Validity};
 use crate::doctor::error_chain;
 use crate::plan::Seed;
 use crate::run::RunError;
+
+/// Keeps what comes of runs: a directory, or something that lives longer than this machine.
+pub trait CaseKeeper {
+    /// The result of a case that ended.
+    fn ended(&self, key: &CaseKey) -> Option<&CaseResult>;
+
+    /// Why earlier runs of a case do not count.
+    fn invalid_attempts(&self, key: &CaseKey) -> &[Validity];
+
+    /// Keeps what a run came to; when this returns, it is safe.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    fn append(&mut self, line: Line) -> Result<(), StoreError>;
+}
+
+impl CaseKeeper for Store {
+    fn ended(&self, key: &CaseKey) -> Option<&CaseResult> {
+        Self::ended(self, key)
+    }
+
+    fn invalid_attempts(&self, key: &CaseKey) -> &[Validity] {
+        Self::invalid_attempts(self, key)
+    }
+
+    fn append(&mut self, line: Line) -> Result<(), StoreError> {
+        Self::append(self, line)
+    }
+}
 
 /// Makes runs: live ones, or replays of recorded ones.
 pub trait CaseRunner {
@@ -56,7 +85,7 @@ pub enum Ending {
 pub fn play(
     plan: &SuitePlan,
     part: &[&PlannedCase],
-    store: &mut Store,
+    store: &mut dyn CaseKeeper,
     runner: &mut dyn CaseRunner,
     sink: &mut dyn SuiteSink,
 ) -> Result<Ending, StoreError> {
@@ -104,7 +133,7 @@ pub fn play(
 struct Player<'a> {
     chosen: &'a Chosen,
     retries: usize,
-    store: &'a mut Store,
+    store: &'a mut dyn CaseKeeper,
     runner: &'a mut dyn CaseRunner,
     sink: &'a mut dyn SuiteSink,
     standing: &'a Standing,

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::app::App;
 use crate::plan::Seed;
 use crate::scenario::model::Scenario;
@@ -40,7 +42,7 @@ pub struct Suite {
 }
 
 /// A scenario with its application.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chosen {
     /// The case.
     pub scenario: Scenario,

@@ -107,6 +107,9 @@ pub enum StoreError {
         /// The directory.
         path: PathBuf,
     },
+    /// A result could not be kept where the parts of the suite are put together.
+    #[error("failed to keep the result of a run elsewhere than here")]
+    Elsewhere(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// There is nothing to go on with.
     #[error("there is no suite to resume in {path}")]
     NothingToResume {
@@ -136,7 +139,7 @@ impl StoreError {
     pub fn is_mistake(&self) -> bool {
         match self {
             Self::Busy { .. } | Self::NothingToResume { .. } | Self::Other { .. } => true,
-            Self::File { .. } | Self::Write(_) | Self::Damaged { .. } => false,
+            Self::File { .. } | Self::Write(_) | Self::Damaged { .. } | Self::Elsewhere(_) => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::kubernetes::{self, ExecutorKind};
 use super::{SuiteRunArgs, conclude, exit_of, recorded};
 use crate::cli::live::{Locking, Session, programs, refused_on_local};
 use crate::cli::recover::undo_all;
@@ -37,6 +38,10 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     if let Some(recordings) = &args.replay {
         return recorded::run(args, &plan, recordings);
     }
+    match args.executor.executor {
+        ExecutorKind::Kubernetes => return kubernetes::run(args, &plan),
+        ExecutorKind::Local => {}
+    }
     let TargetKind::Local = args.target;
     if let Some(exit) = refused_on_local(plan.scenarios.iter().map(|chosen| &chosen.scenario)) {
         return Ok(exit);
@@ -45,7 +50,7 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         Ok(programs) => programs,
         Err(exit) => return Ok(exit),
     };
-    let session = match Session::open(programs, Locking::unless(args.no_lock))? {
+    let session = match Session::open(programs, locking(args))? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
@@ -68,6 +73,14 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         console: console.clone(),
     };
     play_through(args, &plan, store, &mut runner, console, &directory)
+}
+
+fn locking(args: &SuiteRunArgs) -> Locking {
+    if args.wait_lock {
+        Locking::Wait
+    } else {
+        Locking::unless(args.no_lock)
+    }
 }
 
 /// Plays what has not ended, and says what came of all.
@@ -174,11 +187,11 @@ fn play_part(
 }
 
 /// Makes live runs on the local target.
-struct LiveRunner<'a> {
-    session: &'a Session,
+pub(super) struct LiveRunner<'a> {
+    pub(super) session: &'a Session,
     /// The suite's directory.
-    home: &'a Path,
-    console: SuiteConsole,
+    pub(super) home: &'a Path,
+    pub(super) console: SuiteConsole,
 }
 
 impl CaseRunner for LiveRunner<'_> {
@@ -187,6 +200,7 @@ impl CaseRunner for LiveRunner<'_> {
     }
 
     fn run(&mut self, chosen: &Chosen, case: &PlannedCase, seed: Seed) -> Result<Ran, RunError> {
+        let _turn = self.session.turn()?;
         let directory = create(&self.home.join(RUNS), &chosen.scenario.name, seed.0)?;
         let order = RunOrder {
             scenario: chosen.scenario.clone(),
@@ -226,7 +240,7 @@ fn read_opt(path: &Path) -> Result<Option<Vec<u8>>, RunError> {
 }
 
 /// As [`digest_of_program`], of the detector under test.
-fn detector_digest(session: &Session) -> Result<String, String> {
+pub(super) fn detector_digest(session: &Session) -> Result<String, String> {
     let programs = session.programs();
     let asked = programs.under_test();
     let program = match &asked.kind {
