@@ -1,4 +1,5 @@
-//! `gauntlet recover`: undoes what killed runs left: injections by their journals, clusters by their owner records.
+//! `gauntlet recover`: undoes what killed runs left: injections by their journals, namespaces on Kubernetes by their records,
+//! local clusters by their owner records.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use serde_json::json;
 use super::{Exit, Format, RecoverArgs};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
+use crate::run::bring_up::{NAMESPACE_RECORD, remove_recorded};
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::suite::store::RUNS;
 use crate::target::local::sweep_stale;
@@ -46,7 +48,7 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Undoes what the runs below `out` left, and removes clusters whose owners are gone. The caller holds the run lock: what
+/// Undoes what the runs below `out` left, and removes namespaces and clusters whose owners are gone. The caller holds the run lock: what
 /// this finds must not be in use.
 ///
 /// # Errors
@@ -54,7 +56,7 @@ pub struct Leftovers {
 pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for path in journals(out) {
+    for path in in_runs(out, "journal.jsonl") {
         let left = runtime.block_on(recover_journal(&Journal::at(&path), &Namespaces::default(), None));
         match left {
             Ok(leftovers) => {
@@ -74,12 +76,18 @@ pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
             Err(error) => failed.push(format!("{}: {}", path.display(), crate::doctor::error_chain(&error))),
         }
     }
+    for record in in_runs(out, NAMESPACE_RECORD) {
+        match runtime.block_on(remove_recorded(&record)) {
+            Ok(removed) => done.extend(removed.map(|what| format!("{}: {what}: removed", record.display()))),
+            Err(why) => failed.push(why),
+        }
+    }
     done.extend(sweep_stale());
     Ok(Leftovers { done, failed })
 }
 
-/// The journals of the runs below `out`, and of the suites below it.
-fn journals(out: &Path) -> Vec<PathBuf> {
+/// The files of this name of the runs below `out`, and of the suites below it.
+fn in_runs(out: &Path, name: &str) -> Vec<PathBuf> {
     let entries = |directory: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
@@ -87,12 +95,9 @@ fn journals(out: &Path) -> Vec<PathBuf> {
     let below = entries(out);
     let of_suites = below.iter().flat_map(|path| entries(&path.join(RUNS)));
     let runs = below.iter().cloned().chain(of_suites);
-    let mut journals: Vec<PathBuf> = runs
-        .map(|run| run.join("journal.jsonl"))
-        .filter(|path| path.is_file())
-        .collect();
-    journals.sort();
-    journals
+    let mut files: Vec<PathBuf> = runs.map(|run| run.join(name)).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
 }
 
 fn print(format: Format, done: &[String], failed: &[String]) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gauntlet_probes::entity::PodName;
 use gauntlet_probes::frame::MonotonicNanos;
@@ -102,8 +102,7 @@ pub enum InjectError {
 pub struct Injector {
     journal: Journal,
     agent: AgentCommand,
-    surroundings: Surroundings,
-    namespaces: Namespaces,
+    surroundings: RwLock<Arc<Surroundings>>,
     control: Arc<dyn ClusterControl>,
     delay_by: DelayBy,
 }
@@ -117,13 +116,11 @@ impl Injector {
         surroundings: Surroundings,
         control: Arc<dyn ClusterControl>,
     ) -> Self {
-        let namespaces = Namespaces::of(&surroundings.pods, &surroundings.nodes);
         let delay_by = DelayBy::of_this_kernel();
         Self {
             journal,
             agent,
-            surroundings,
-            namespaces,
+            surroundings: RwLock::new(Arc::new(surroundings)),
             control,
             delay_by,
         }
@@ -135,10 +132,15 @@ impl Injector {
         self.delay_by
     }
 
-    /// What exists around the faults.
+    /// What exists around the faults now.
     #[must_use]
-    pub fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
+    pub fn surroundings(&self) -> Arc<Surroundings> {
+        Arc::clone(&self.surroundings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Pods have come or gone: what is injected and measured from now on is among these.
+    pub fn set_surroundings(&self, surroundings: Surroundings) {
+        *self.surroundings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(surroundings);
     }
 
     /// The cluster and its workload.
@@ -151,10 +153,11 @@ impl Injector {
     pub async fn inject(&self, fault: &PlannedFault) -> Result<Injection, InjectError> {
         let requested_at_ns = super::now_ns();
         let id = self.id(fault, requested_at_ns);
+        let surroundings = self.surroundings();
         let state = self.journal.path().parent().unwrap_or(std::path::Path::new("."));
         let recipe = Recipe {
             id: &id,
-            surroundings: &self.surroundings,
+            surroundings: &surroundings,
             state,
             delay_by: self.delay_by,
         };
@@ -163,7 +166,7 @@ impl Injector {
             source,
         };
         let steps = recipe.steps(fault).map_err(of_recipe)?;
-        let before = Before::of(fault, &self.surroundings);
+        let before = Before::of(fault, &surroundings);
         let planned = JournalLine::Planned {
             id: id.clone(),
             at_ns: requested_at_ns,
@@ -181,7 +184,7 @@ impl Injector {
             steps,
             holder: Holder::Nobody,
             journal: self.journal.clone(),
-            namespaces: self.namespaces.clone(),
+            namespaces: Namespaces::of(&surroundings.pods, &surroundings.nodes),
             control: Arc::clone(&self.control),
         };
         self.deed(&mut injection).await?;
@@ -242,7 +245,7 @@ impl Injector {
             expires_after: injection.fault.expires_after,
             journal: self.journal.path().to_owned(),
             harness_tgid: std::process::id(),
-            netns: self
+            netns: injection
                 .namespaces
                 .known()
                 .map(|(inode, netns)| (inode, netns.as_raw_fd()))

@@ -84,6 +84,15 @@ impl Cluster {
         }
     }
 
+    /// What the cluster's API tells now.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<InventoryLine> {
+        match self {
+            Self::Local(local) => local.inventory(),
+            Self::Kind(kind) => kind.inventory(),
+        }
+    }
+
     /// Its pods, the name server's included.
     #[must_use]
     pub fn pods(&self) -> Vec<PodHandle> {

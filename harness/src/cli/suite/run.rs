@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{SuiteRunArgs, conclude, exit_of, recorded};
 use crate::cli::live::{Locking, Session, programs};
 use crate::cli::recover::undo_all;
-use crate::cli::{Exit, TargetKind};
+use crate::cli::Exit;
 use crate::detectors::spec::AskedKind;
 use crate::doctor::error_chain;
 use crate::plan::Seed;
@@ -14,7 +14,7 @@ use crate::recording::directory::SEALED;
 use crate::report::suite_console::SuiteConsole;
 use crate::run::directory::{create, create_stamped};
 use crate::run::environment::Environment;
-use crate::run::{RunError, RunOrder};
+use crate::run::{RunError, RunOrder, RunTarget};
 use crate::suite::Chosen;
 use crate::suite::case;
 use crate::suite::outcome::{Mode, SuiteResult};
@@ -37,7 +37,13 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     if let Some(recordings) = &args.replay {
         return recorded::run(args, &plan, recordings);
     }
-    let TargetKind::Local = args.target;
+    let target = match args.target.resolve() {
+        Ok(target) => target,
+        Err(refusal) => {
+            eprintln!("gauntlet: {refusal}");
+            return Ok(Exit::CannotHere);
+        }
+    };
     let programs = match programs(&args.detector)? {
         Ok(programs) => programs,
         Err(exit) => return Ok(exit),
@@ -61,6 +67,7 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     let console = SuiteConsole::new();
     let mut runner = LiveRunner {
         session: &session,
+        target,
         home: &directory,
         console: console.clone(),
     };
@@ -170,9 +177,11 @@ fn play_part(
     Ok((result, ending?))
 }
 
-/// Makes live runs on the local target.
+/// Makes live runs.
 struct LiveRunner<'a> {
     session: &'a Session,
+    /// Where.
+    target: RunTarget,
     /// The suite's directory.
     home: &'a Path,
     console: SuiteConsole,
@@ -192,6 +201,7 @@ impl CaseRunner for LiveRunner<'_> {
             trial: case.key.trial,
             directory: directory.clone(),
             programs: self.session.programs().clone(),
+            target: self.target.clone(),
         };
         let within = directory.strip_prefix(self.home).unwrap_or(&directory);
         let ran = self.session.run(&order, &mut self.console.phases());
