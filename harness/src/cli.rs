@@ -13,11 +13,13 @@ pub mod replay;
 pub mod run;
 pub mod scenario;
 pub mod suite;
+pub mod target;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::target::TargetArgs;
 use crate::corpus::CORPUS;
 use crate::detectors::spec::DetectorSpec;
 use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
@@ -155,14 +157,6 @@ pub enum Format {
     Json,
 }
 
-/// Where a run takes place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum TargetKind {
-    /// The embedded cluster of namespaces (Linux, root, no container engine).
-    #[default]
-    Local,
-}
-
 /// Arguments of `gauntlet run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -170,8 +164,8 @@ pub struct RunArgs {
     #[arg(required = true, value_name = "SCENARIO")]
     pub scenarios: Vec<String>,
     /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    pub target: TargetKind,
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Seed of the first trial; trial k has seed + k − 1. By default it is drawn, printed and recorded.
     #[arg(long)]
     pub seed: Option<u64>,

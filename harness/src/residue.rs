@@ -94,9 +94,7 @@ impl fmt::Display for Finding {
 /// The state of these pods and nodes.
 #[must_use]
 pub fn snapshot(pods: &[PodHandle], nodes: &[NodeHandle]) -> ResidueState {
-    let pods = pods
-        .iter()
-        .map(|pod| (format!("pod {}", pod.name), &pod.netns, &pod.cgroup));
+    let pods = pods.iter().map(|pod| (pod_place(pod), &pod.netns, &pod.cgroup));
     let nodes = nodes
         .iter()
         .map(|node| (format!("node {}", node.name), &node.netns, &node.cgroup));
@@ -140,6 +138,18 @@ pub fn host_snapshot(own: &str) -> ResidueState {
     });
     facts.insert("cgroups".to_owned(), cgroups.collect());
     ResidueState(BTreeMap::from([("host".to_owned(), facts)]))
+}
+
+impl ResidueState {
+    /// Forgets pods that exist no more, and with them everything that was theirs.
+    pub fn forget(&mut self, pods: &[PodHandle]) {
+        self.0
+            .retain(|place, _| !pods.iter().any(|pod| *place == pod_place(pod)));
+    }
+}
+
+fn pod_place(pod: &PodHandle) -> Place {
+    format!("pod {}", pod.name)
 }
 
 /// What is in one state and not in the other.

@@ -2,6 +2,8 @@
 //!
 //! What happens when is up to [`crate::timeline`]; what it was worth to [`crate::check`] and [`crate::score`].
 
+pub mod around;
+pub mod bring_up;
 pub mod control;
 pub mod directory;
 pub mod environment;
@@ -10,6 +12,7 @@ pub mod judge;
 pub mod live;
 pub mod lock;
 pub mod kernel_lock;
+mod offer;
 pub mod recorder;
 pub mod result;
 
@@ -19,6 +22,7 @@ use crate::app::App;
 use crate::detectors::spec::Asked;
 use crate::plan::Seed;
 use crate::scenario::model::Scenario;
+use crate::target::kind::KindOptions;
 
 pub use self::live::execute;
 
@@ -60,6 +64,16 @@ impl Programs {
     }
 }
 
+/// Where a run takes place.
+#[derive(Clone, Debug, Default)]
+pub enum RunTarget {
+    /// On the embedded cluster, made for the run.
+    #[default]
+    Local,
+    /// On a Kubernetes cluster, in a namespace made for the run.
+    Kind(Box<KindOptions>),
+}
+
 /// One run, as asked for.
 #[derive(Clone, Debug)]
 pub struct RunOrder {
@@ -75,6 +89,8 @@ pub struct RunOrder {
     pub directory: PathBuf,
     /// The programs.
     pub programs: Programs,
+    /// Where.
+    pub target: RunTarget,
 }
 
 /// Why a run has no result.

@@ -14,10 +14,12 @@ use crate::fault::injection::Injection;
 use crate::fault::injector::Injector;
 use crate::fault::kind::FaultKind;
 use crate::plan::{Plan, PlannedStep};
+use crate::run::around::surroundings;
 use crate::run::event::{Phase, RunEvent, SliEvent};
 use crate::run::recorder::Recorder;
 use crate::run::result::{FaultRecord, Moments};
-use crate::target::local::LocalCluster;
+use crate::target::Cluster;
+use crate::target::cluster::Changes;
 use crate::workload::SecondSample;
 
 /// Pause between two effect probes.
@@ -39,14 +41,23 @@ pub struct Observed {
 /// A stop that was asked for: true from then on.
 pub type Cancel = tokio::sync::watch::Receiver<bool>;
 
+/// A cluster whose changes are heard.
+#[derive(Debug)]
+pub struct Watched<'run> {
+    /// What happens to its pods is told.
+    pub cluster: &'run Cluster,
+    /// What detectors and faults are told of.
+    pub changes: Changes,
+}
+
 /// What a timeline works on.
 pub struct Timeline<'run, 'sinks> {
     /// The schedule.
     pub plan: &'run Plan,
     /// Injects.
     pub injector: &'run Injector,
-    /// Restarts of its pods are told.
-    pub cluster: &'run LocalCluster,
+    /// Where.
+    pub watched: Watched<'run>,
     /// Listened to all the time.
     pub panel: &'run mut Panel,
     /// Users' experience.
@@ -57,7 +68,7 @@ pub struct Timeline<'run, 'sinks> {
     pub cancel: Cancel,
     /// What was found so far.
     pub observed: Observed,
-    restarts_told: usize,
+    news_told: usize,
 }
 
 /// An injection that is active.
@@ -76,7 +87,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     pub fn new(
         plan: &'run Plan,
         injector: &'run Injector,
-        cluster: &'run LocalCluster,
+        watched: Watched<'run>,
         panel: &'run mut Panel,
         seconds: broadcast::Receiver<SecondSample>,
         recorder: &'run mut Recorder<'sinks>,
@@ -84,17 +95,17 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     ) -> Self {
         let observed = Observed::default();
         // The first start of each pod is no news.
-        let restarts_told = cluster.restarts().len();
+        let news_told = watched.cluster.news().len();
         Self {
             plan,
             injector,
-            cluster,
+            watched,
             panel,
             seconds,
             recorder,
             cancel,
             observed,
-            restarts_told,
+            news_told,
         }
     }
 
@@ -140,6 +151,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                 }
                 () = sleep_until(deadline) => break,
                 news = self.panel.next() => self.hear(news),
+                lines = self.watched.changes.next() => {
+                    self.panel.tell(&lines);
+                    self.injector.set_surroundings(surroundings(self.watched.cluster));
+                }
                 second = self.seconds.recv() => match second {
                     Ok(second) => self.second(&second),
                     Err(RecvError::Lagged(_)) => {}
@@ -165,14 +180,10 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 
     fn second(&mut self, second: &SecondSample) {
         self.recorder.event_at(second.at_ns, RunEvent::Sli(sli_event(second)));
-        for restart in self.cluster.restarts().into_iter().skip(self.restarts_told) {
-            self.restarts_told += 1;
-            let text = restart.change.to_string();
-            let event = RunEvent::PodRestarted {
-                pod: restart.pod.to_string(),
-                text,
-            };
-            self.recorder.event_at(restart.at_ns, event);
+        for news in self.watched.cluster.news().into_iter().skip(self.news_told) {
+            self.news_told += 1;
+            let (pod, text) = (news.pod.to_string(), news.text);
+            self.recorder.event_at(news.at_ns, RunEvent::PodRestarted { pod, text });
         }
     }
 
@@ -280,7 +291,8 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 
     /// Waits until the effect is no longer measured; says so if it stays or cannot be told.
     async fn gone(&self, subject: &Subject) -> Option<String> {
-        match await_recovered(self.injector, subject, subject.gone_within()).await {
+        let within = subject.gone_within().max(self.watched.cluster.recovers_within());
+        match await_recovered(self.injector, subject, within).await {
             Effect::Absent { .. } | Effect::NotApplicable => None,
             Effect::Present { measured, .. } => Some(format!("the effect outlasts its undo: {measured}")),
             Effect::Unmeasured { reason } => Some(format!("recovery could not be measured: {reason}")),

@@ -65,7 +65,7 @@ impl Session {
     /// When the harness itself fails.
     pub fn open(programs: Programs, locking: Locking) -> anyhow::Result<Result<Self, Exit>> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("gauntlet: the local target needs root (namespaces, cgroups, eBPF); run it with sudo");
+            eprintln!("gauntlet: live runs need root (namespaces, cgroups, eBPF); run it with sudo");
             return Ok(Err(Exit::CannotHere));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,4 +1,5 @@
-//! `gauntlet recover`: undoes what killed runs left: injections by their journals, clusters by their owner records.
+//! `gauntlet recover`: undoes what killed runs left: injections by their journals, namespaces on Kubernetes by their records,
+//! local clusters by their owner records.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use crate::executor::lifetime::take_away;
 use crate::executor::{MARKER_FILE, Marker};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
+use crate::run::bring_up::{NAMESPACE_RECORD, remove_recorded};
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::suite::store::RUNS;
 use crate::target::kind::leftovers;
@@ -51,7 +53,7 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Undoes what the runs below `out` left, and removes clusters whose owners are gone. The caller holds the run lock: what
+/// Undoes what the runs below `out` left, and removes namespaces and clusters whose owners are gone. The caller holds the run lock: what
 /// this finds must not be in use.
 ///
 /// # Errors
@@ -59,7 +61,7 @@ pub struct Leftovers {
 pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for path in journals(out) {
+    for path in in_runs(out, "journal.jsonl") {
         let left = runtime.block_on(recover_journal(&Journal::at(&path), &Namespaces::default(), None));
         match left {
             Ok(leftovers) => {
@@ -79,6 +81,12 @@ pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
             Err(error) => failed.push(format!("{}: {}", path.display(), crate::doctor::error_chain(&error))),
         }
     }
+    for record in in_runs(out, NAMESPACE_RECORD) {
+        match runtime.block_on(remove_recorded(&record)) {
+            Ok(removed) => done.extend(removed.map(|what| format!("{}: {what}: removed", record.display()))),
+            Err(why) => failed.push(why),
+        }
+    }
     done.extend(sweep_stale());
     // Last: faults are undone in clusters that are still there.
     let swept = runtime.block_on(leftovers::sweep(&StateDirectory::of_this_machine()));
@@ -92,17 +100,14 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The journals of the runs below `out`, and of the suites below it.
-fn journals(out: &Path) -> Vec<PathBuf> {
+/// The files of this name of the runs below `out`, and of the suites below it.
+fn in_runs(out: &Path, name: &str) -> Vec<PathBuf> {
     let below = entries(out);
     let of_suites = below.iter().flat_map(|path| entries(&path.join(RUNS)));
     let runs = below.iter().cloned().chain(of_suites);
-    let mut journals: Vec<PathBuf> = runs
-        .map(|run| run.join("journal.jsonl"))
-        .filter(|path| path.is_file())
-        .collect();
-    journals.sort();
-    journals
+    let mut files: Vec<PathBuf> = runs.map(|run| run.join(name)).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
 }
 
 /// Removes the pods and objects of executions whose suites were left alone. Their results so far are in their directories.

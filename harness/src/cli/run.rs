@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::live::{Locking, Session, programs, refused_on_local};
 use super::scenario::{CATALOGUE, rendered};
-use super::{Exit, Format, RunArgs, TargetKind};
+use super::{Exit, Format, RunArgs};
 use crate::clock::monotonic_ns;
 use crate::plan::Seed;
 use crate::report::console::Console;
@@ -14,7 +14,7 @@ use crate::report::view::RunView;
 use crate::report::{files, summary};
 use crate::run::directory::create;
 use crate::run::result::RunResult;
-use crate::run::{RunError, RunOrder};
+use crate::run::{RunError, RunOrder, RunTarget};
 use crate::suite::Chosen;
 use crate::suite::choice::load_app;
 
@@ -38,8 +38,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::InvalidScenario);
         }
     };
-    let TargetKind::Local = args.target;
-    if let Some(exit) = refused_on_local(cases.iter().map(|case| &case.scenario)) {
+    let target = match args.target.resolve() {
+        Ok(target) => target,
+        Err(refusal) => {
+            eprintln!("gauntlet: {refusal}");
+            return Ok(Exit::CannotHere);
+        }
+    };
+    if let RunTarget::Local = target
+        && let Some(exit) = refused_on_local(cases.iter().map(|case| &case.scenario))
+    {
         return Ok(exit);
     }
     let programs = match programs(&args.detector)? {
@@ -51,7 +59,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         Err(exit) => return Ok(exit),
     };
     let first_seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let ended = run_all(&cases, &session, args, first_seed)?;
+    let ended = run_all(&cases, &session, args, &target, first_seed)?;
     Ok(conclude(&ended, args.format))
 }
 
@@ -69,7 +77,13 @@ fn select(names: &[String]) -> Result<Vec<Chosen>, Vec<String>> {
     if problems.is_empty() { Ok(cases) } else { Err(problems) }
 }
 
-fn run_all(cases: &[Chosen], session: &Session, args: &RunArgs, first_seed: u64) -> anyhow::Result<Vec<Ended>> {
+fn run_all(
+    cases: &[Chosen],
+    session: &Session,
+    args: &RunArgs,
+    target: &RunTarget,
+    first_seed: u64,
+) -> anyhow::Result<Vec<Ended>> {
     let mut ended = Vec::new();
     'cases: for case in cases {
         for trial in 1..=args.trials {
@@ -82,6 +96,7 @@ fn run_all(cases: &[Chosen], session: &Session, args: &RunArgs, first_seed: u64)
                 trial,
                 directory: directory.clone(),
                 programs: session.programs().clone(),
+                target: target.clone(),
             };
             announce(&order, args.trials);
             let mut console = Console::new(monotonic_ns());

@@ -14,7 +14,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::scenario::{CATALOGUE, rendered, show};
-use super::{EXIT_CODES, Exit, Format, TargetKind};
+use super::target::TargetArgs;
+use super::{EXIT_CODES, Exit, Format};
 use crate::check::validity::Class;
 use crate::detectors::spec::DetectorSpec;
 use crate::doctor::error_chain;
@@ -105,8 +106,8 @@ pub struct SuiteRunArgs {
     #[command(flatten)]
     pub selection: Selection,
     /// Where to run.
-    #[arg(long, value_enum, default_value_t)]
-    pub target: TargetKind,
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Answer the cases from these recordings instead of live runs: a corpus, a run directory, or a directory of these.
     /// Needs no privileges. A case takes the recording of its scenario and seed, or else the next of its scenario.
     #[arg(long, value_name = "CORPUS", conflicts_with_all = ["target", "no_lock", "wait_lock"])]

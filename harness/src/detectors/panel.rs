@@ -238,6 +238,17 @@ impl Panel {
         versions.collect::<Vec<_>>().join("; ")
     }
 
+    /// Tells all of them how the inventory has changed; ours records it. Never waits.
+    pub fn tell(&mut self, lines: &[InventoryLine]) {
+        for member in &mut self.members {
+            match &mut member.source {
+                Source::Ours(process) | Source::Process(process) => lines.iter().for_each(|line| process.tell(line)),
+                Source::Alerts(receiver) => receiver.tell(lines),
+                Source::NeverReady(_) => {}
+            }
+        }
+    }
+
     /// Waits for what any of them says next; for ever when all have ended. Safe to drop and call again.
     pub async fn next(&mut self) -> DetectorNews {
         poll_fn(|context| {

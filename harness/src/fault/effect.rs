@@ -182,7 +182,7 @@ async fn look(injector: &Injector, subject: &Subject, question: Question) -> Eff
                 .service
                 .as_ref()
                 .and_then(|service| injector.control().service_dial(service));
-            let (subject, surroundings) = (subject.clone(), injector.surroundings().clone());
+            let (subject, surroundings) = (subject.clone(), injector.surroundings());
             in_thread(move || vec![network::wrong_port(dial, &subject, &surroundings)]).await
         }
         FaultKind::NetworkFilter { .. }
@@ -193,7 +193,7 @@ async fn look(injector: &Injector, subject: &Subject, question: Question) -> Eff
         | FaultKind::ProcessPause
         | FaultKind::CpuLimit { .. }
         | FaultKind::CacheFlush => {
-            let (subject, surroundings) = (subject.clone(), injector.surroundings().clone());
+            let (subject, surroundings) = (subject.clone(), injector.surroundings());
             in_thread(move || of_pods(&subject, &surroundings, question)).await
         }
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gauntlet_probes::entity::PodName;
 use gauntlet_probes::frame::MonotonicNanos;
@@ -103,8 +103,7 @@ pub enum InjectError {
 pub struct Injector {
     journal: Journal,
     agent: AgentCommand,
-    surroundings: Surroundings,
-    namespaces: Namespaces,
+    surroundings: RwLock<Arc<Surroundings>>,
     control: Arc<dyn ClusterControl>,
     delay_by: DelayBy,
 }
@@ -118,13 +117,11 @@ impl Injector {
         surroundings: Surroundings,
         control: Arc<dyn ClusterControl>,
     ) -> Self {
-        let namespaces = Namespaces::of(&surroundings.pods, &surroundings.nodes);
         let delay_by = DelayBy::of_this_kernel();
         Self {
             journal,
             agent,
-            surroundings,
-            namespaces,
+            surroundings: RwLock::new(Arc::new(surroundings)),
             control,
             delay_by,
         }
@@ -136,10 +133,15 @@ impl Injector {
         self.delay_by
     }
 
-    /// What exists around the faults.
+    /// What exists around the faults now.
     #[must_use]
-    pub fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
+    pub fn surroundings(&self) -> Arc<Surroundings> {
+        Arc::clone(&self.surroundings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Pods have come or gone: what is injected and measured from now on is among these.
+    pub fn set_surroundings(&self, surroundings: Surroundings) {
+        *self.surroundings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(surroundings);
     }
 
     /// The cluster and its workload.
@@ -152,12 +154,13 @@ impl Injector {
     pub async fn inject(&self, fault: &PlannedFault) -> Result<Injection, InjectError> {
         let requested_at_ns = super::now_ns();
         let id = self.id(fault, requested_at_ns);
+        let surroundings = self.surroundings();
         let of_recipe = |source| InjectError::Recipe {
             fault: fault.id.clone(),
             source,
         };
-        let (steps, scene) = self.steps(&id, fault).await.map_err(of_recipe)?;
-        let before = Before::of(fault, &self.surroundings, scene);
+        let (steps, scene) = self.steps(&id, fault, &surroundings).await.map_err(of_recipe)?;
+        let before = Before::of(fault, &surroundings, scene);
         let planned = JournalLine::Planned {
             id: id.clone(),
             at_ns: requested_at_ns,
@@ -175,7 +178,7 @@ impl Injector {
             steps,
             holder: Holder::Nobody,
             journal: self.journal.clone(),
-            namespaces: self.namespaces.clone(),
+            namespaces: Namespaces::of(&surroundings.pods, &surroundings.nodes),
             control: Arc::clone(&self.control),
         };
         self.deed(&mut injection).await?;
@@ -191,15 +194,20 @@ impl Injector {
 
     /// What has to be done, and what the effect in a cluster will be measured by. A Service is changed through the API
     /// where there is one, so that the change outlives this process no longer than any other.
-    async fn steps(&self, id: &InjectionId, fault: &PlannedFault) -> Result<(Vec<Step>, Scene), RecipeError> {
+    async fn steps(
+        &self,
+        id: &InjectionId,
+        fault: &PlannedFault,
+        surroundings: &Surroundings,
+    ) -> Result<(Vec<Step>, Scene), RecipeError> {
         let is_of_cluster = matches!(bare(&fault.kind, Potency::Full).0, FaultKind::ServiceWrongPort { .. })
-            && self.surroundings.kubernetes.is_some();
+            && surroundings.kubernetes.is_some();
         if is_of_cluster || fault.kind.needs_kubernetes() {
-            return kubernetes::recipe::steps(&self.surroundings, id, fault).await;
+            return kubernetes::recipe::steps(surroundings, id, fault).await;
         }
         let recipe = Recipe {
             id,
-            surroundings: &self.surroundings,
+            surroundings,
             state: self.journal.path().parent().unwrap_or(std::path::Path::new(".")),
             delay_by: self.delay_by,
         };
@@ -246,7 +254,7 @@ impl Injector {
             expires_after: injection.fault.expires_after,
             journal: self.journal.path().to_owned(),
             harness_tgid: std::process::id(),
-            netns: self
+            netns: injection
                 .namespaces
                 .known()
                 .map(|(inode, netns)| (inode, netns.as_raw_fd()))

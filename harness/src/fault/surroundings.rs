@@ -1,6 +1,6 @@
 //! The pods, nodes and addresses among which faults are made and measured.
 //!
-//! A snapshot: whoever brings pods up or replaces them makes a new one.
+//! A snapshot: whoever brings pods up, replaces them or sees them replaced makes a new one.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use gauntlet_probes::entity::ServiceName;
 
 use crate::fault::control::{ClusterControl, ControlFuture};
-use crate::target::Dial;
-use crate::target::local::LocalCluster;
+use crate::target::{Cluster, Dial};
 use crate::workload::WorkloadHandle;
 use crate::workload::spec::Load;
 
 /// What faults may do beyond a pod's own kernel objects.
 #[derive(Debug)]
 pub struct RunControl {
-    cluster: Arc<LocalCluster>,
+    cluster: Arc<Cluster>,
     workload: Arc<WorkloadHandle>,
     load: Load,
     started_ns: u64,
@@ -22,7 +21,7 @@ pub struct RunControl {
 impl RunControl {
     /// Control over this cluster and this load, which started at `started_ns`.
     #[must_use]
-    pub fn new(cluster: Arc<LocalCluster>, workload: Arc<WorkloadHandle>, load: Load, started_ns: u64) -> Self {
+    pub fn new(cluster: Arc<Cluster>, workload: Arc<WorkloadHandle>, load: Load, started_ns: u64) -> Self {
         Self {
             cluster,
             workload,

@@ -22,12 +22,15 @@ pub struct Environment {
     pub degraded: Vec<String>,
     /// How delays are made here.
     pub delay_by: String,
+    /// The cluster, in words, where it is not this machine alone: its kind, version, context and nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl Environment {
-    /// This machine.
+    /// This machine, with the cluster `target` on it.
     #[must_use]
-    pub fn here(detector: &str, degraded: &[String], delay_by: &str) -> Self {
+    pub fn here(detector: &str, degraded: &[String], delay_by: &str, target: Option<String>) -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, key: &str| {
             text.lines()
@@ -50,6 +53,7 @@ impl Environment {
             detector: detector.to_owned(),
             degraded: degraded.to_vec(),
             delay_by: delay_by.to_owned(),
+            target,
         }
     }
 }

@@ -1,22 +1,22 @@
 //! One live run, from an empty run directory to a result. Brings up and takes down; what happens between is the timeline's.
 
-use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gauntlet_detector::pipeline;
-use gauntlet_probes::entity::{InventoryLine, ServiceName};
-use tokio::runtime::Runtime;
+use gauntlet_probes::entity::InventoryLine;
 
+use super::around::{plan_inventory, surroundings};
+use super::bring_up::{Before, Spent, differences, down, settled, up};
 use super::control::RunControl;
 use super::directory::write_json;
 use super::environment::Environment;
 use super::event::{EventSink, History, Phase, RunEvent};
 use super::judge::{Said, judge_run};
+use super::offer::{LoadRuntime, load};
 use super::recorder::Recorder;
 use super::result::RunResult;
-use super::{Programs, RunError, RunOrder};
+use super::{Programs, RunError, RunOrder, RunTarget};
 use crate::check::sli::SliSecond;
 use crate::clock::monotonic_ns;
 use crate::detectors::Panel;
@@ -24,20 +24,15 @@ use crate::detectors::panel::{PanelEnd, PanelError};
 use crate::doctor::error_chain;
 use crate::fault::injector::{AgentCommand, Injector};
 use crate::fault::journal::Journal;
-use crate::fault::surroundings::Surroundings;
-use crate::plan::{Plan, PlanInventory, PlanPod, plan};
+use crate::plan::{Plan, plan};
 use crate::recording::Evidence;
 use crate::recording::directory::{FRAMES, seal_directory};
-use crate::residue::{self, ResidueState};
-use crate::scenario::model::{LoadProfile, Scenario};
+use crate::residue;
+use crate::target::Cluster;
 use crate::target::local::owner::PREFIX;
-use crate::target::local::{LocalCluster, UpOptions};
-use crate::target::namespace::tokio_runtime_in_netns;
-use crate::target::{Dial, NetnsFd};
-use crate::timeline::{Cancel, Observed, Timeline};
+use crate::timeline::{Cancel, Observed, Timeline, Watched};
 use crate::workload::SecondSample;
-use crate::workload::spec::{Load, LoadSpec, Profile, RateStep};
-use crate::workload::{Workload, WorkloadHandle};
+use crate::workload::spec::Load;
 
 /// Runs the order. Everything is recovered and taken down before this returns, whatever it returns.
 ///
@@ -52,9 +47,12 @@ pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Canc
     let outcome = {
         let mut recorder = Recorder::new(vec![console, &mut history]);
         let outcome = bring_up_and_run(order, &mut recorder, cancel).await;
-        outcome.map(|(evidence, said)| {
+        outcome.map(|(evidence, said, spent)| {
             let result = judge_run(&evidence, &said);
             seal(order, evidence, &result, &mut recorder);
+            if matches!(order.target, RunTarget::Kind(_)) {
+                recorder.step(spent.words(monotonic_ns()));
+            }
             result
         })
     };
@@ -72,7 +70,7 @@ async fn bring_up_and_run(
     order: &RunOrder,
     recorder: &mut Recorder<'_>,
     cancel: Cancel,
-) -> Result<(Evidence, Said), RunError> {
+) -> Result<(Evidence, Said, Spent), RunError> {
     let started_ns = monotonic_ns();
     recorder.event(RunEvent::PhaseBegan {
         phase: Phase::Start,
@@ -82,7 +80,8 @@ async fn bring_up_and_run(
     let id = format!("{:08x}", rand::random::<u32>());
     let own = format!("{PREFIX}{id}");
     let host_before = residue::host_snapshot(&own);
-    let cluster = Arc::new(up(order, recorder, id).await?);
+    let cluster = Arc::new(up(order, recorder, id, cancel.clone()).await?);
+    let up_took = cluster.up_took();
     let played = with_cluster(order, recorder, cancel, &cluster, load).await;
     recorder.event(RunEvent::PhaseBegan {
         phase: Phase::Stop,
@@ -90,14 +89,12 @@ async fn bring_up_and_run(
     });
     let cluster = Arc::try_unwrap(cluster).map_err(|_| RunError::Target("the cluster is still in use".to_owned()));
     let down = match cluster {
-        Ok(cluster) => cluster
-            .down()
-            .await
-            .map_err(|error| RunError::Target(error_chain(&error))),
+        Ok(cluster) => down(order, cluster).await,
         Err(error) => Err(error),
     };
     let (plan, mut played) = played?;
     played.observed.moments.started_ns = started_ns;
+    let kubernetes = up_took + played.settled_in + *down.as_ref().unwrap_or(&Duration::ZERO);
     played.harness_errors.extend(down.err().map(|error| error.to_string()));
     // Other clusters may come and go meanwhile; of this one nothing may be left on the host.
     played
@@ -106,7 +103,14 @@ async fn bring_up_and_run(
     if played.observed.interrupted {
         return Err(RunError::Interrupted);
     }
-    Ok(played.evidence(order, plan))
+    let (evidence, said) = played.evidence(order, plan);
+    let moments = &evidence.moments;
+    let spent = Spent {
+        began_ns: started_ns,
+        scenario: Duration::from_nanos(moments.end_ns.saturating_sub(moments.load_ns)),
+        kubernetes,
+    };
+    Ok((evidence, said, spent))
 }
 
 /// Seals what was recorded. The result does not depend on it, so that a full disk costs the recording and not the run.
@@ -124,30 +128,6 @@ fn seal(order: &RunOrder, evidence: Evidence, result: &RunResult, recorder: &mut
     }
 }
 
-async fn up(order: &RunOrder, recorder: &mut Recorder<'_>, id: String) -> Result<LocalCluster, RunError> {
-    let options = UpOptions {
-        id: Some(id),
-        app_binary: order.programs.app.clone(),
-        ..UpOptions::default()
-    };
-    let began = std::time::Instant::now();
-    let cluster = {
-        let steps = RefCell::new(&mut *recorder);
-        let progress = |text: &str| steps.borrow_mut().step(text);
-        LocalCluster::up(&order.app.spec, &order.app.name, &options, &progress).await
-    };
-    let cluster = cluster.map_err(|error| match error.is_unavailable() {
-        true => RunError::CannotHere(error_chain(&error)),
-        false => RunError::Target(error_chain(&error)),
-    })?;
-    let (pods, nodes) = (cluster.pods().len(), cluster.nodes().len());
-    recorder.step(format!(
-        "cluster is up: {pods} pods on {nodes} nodes, {:.1} s",
-        began.elapsed().as_secs_f64()
-    ));
-    Ok(cluster)
-}
-
 /// What a played run left in memory.
 struct Played {
     observed: Observed,
@@ -157,6 +137,8 @@ struct Played {
     residue: Vec<String>,
     harness_errors: Vec<String>,
     environment: Environment,
+    /// What pods took to be back after the end.
+    settled_in: Duration,
 }
 
 impl Played {
@@ -201,19 +183,20 @@ async fn with_cluster(
     order: &RunOrder,
     recorder: &mut Recorder<'_>,
     cancel: Cancel,
-    cluster: &Arc<LocalCluster>,
+    cluster: &Arc<Cluster>,
     load: Load,
 ) -> Result<(Plan, Played), RunError> {
     stop_if(&cancel)?;
     let plan = plan(&order.scenario, &plan_inventory(cluster), order.seed)
         .map_err(|error| RunError::Target(error_chain(&error)))?;
     write_json(&order.directory.join("plan.json"), &plan)?;
-    let before = residue::snapshot(cluster.pods(), cluster.nodes());
+    let before = Before::of(cluster);
     let entry = cluster
         .service_dial(&order.app.spec.entry)
         .ok_or_else(|| RunError::Target(format!("the app's entry `{}` has no address", order.app.spec.entry)))?;
     let runtime = LoadRuntime::new(cluster.client_netns())?;
-    let mut panel = start_panel(order, cluster).await?;
+    let (inventory, changes) = cluster.subscribe();
+    let mut panel = start_panel(order, &inventory).await?;
     panel.notes.iter().for_each(|note| recorder.step(note));
     runtime.prefill(entry, &load, recorder).await?;
     stop_if(&cancel)?;
@@ -222,28 +205,35 @@ async fn with_cluster(
     let control = Arc::new(RunControl::new(Arc::clone(cluster), Arc::clone(&handle), load, load_ns));
     let injector = Injector::new(journal(order), agent(order), surroundings(cluster), control);
     let delay_by = format!("{:?}", injector.delay_by());
-    let environment = Environment::here(&panel.versions(), &panel.degraded, &delay_by);
+    let environment = Environment::here(&panel.versions(), &panel.degraded, &delay_by, cluster.words());
     write_json(&order.directory.join("environment.json"), &environment)?;
     let seconds = handle.subscribe();
-    let timeline = Timeline::new(&plan, &injector, cluster, &mut panel, seconds, recorder, cancel);
+    let watched = Watched { cluster, changes };
+    let timeline = Timeline::new(&plan, &injector, watched, &mut panel, seconds, recorder, cancel);
     let mut observed = timeline.play().await;
     observed.moments.load_ns = load_ns;
     drop(injector);
     let degraded = panel.degraded.clone();
     let panel_end = panel.finish(observed.moments.end_ns).await;
-    let residue = differences(&before, &residue::snapshot(cluster.pods(), cluster.nodes()));
     let seconds = match Arc::try_unwrap(handle) {
         Ok(handle) => handle.stop().await,
         Err(handle) => handle.second_samples(),
     };
+    let (mut settled_in, mut harness_errors, mut left) = Default::default();
+    // Who asked to stop does not wait for a scan of a run that does not count.
+    if !observed.interrupted {
+        (settled_in, harness_errors) = settled(cluster, recorder).await;
+        left = before.residue(cluster).await;
+    }
     let played = Played {
         observed,
         seconds,
         panel_end,
         degraded,
-        residue,
-        harness_errors: Vec::new(),
+        residue: left,
+        harness_errors,
         environment,
+        settled_in,
     };
     Ok((plan, played))
 }
@@ -257,10 +247,9 @@ fn stop_if(cancel: &Cancel) -> Result<(), RunError> {
     }
 }
 
-async fn start_panel(order: &RunOrder, cluster: &LocalCluster) -> Result<Panel, RunError> {
-    let inventory: Vec<InventoryLine> = cluster.inventory();
+async fn start_panel(order: &RunOrder, inventory: &[InventoryLine]) -> Result<Panel, RunError> {
     let Programs { asked, detector, .. } = &order.programs;
-    let started = Panel::start(asked, detector, &inventory, &order.directory).await;
+    let started = Panel::start(asked, detector, inventory, &order.directory).await;
     started.map_err(|error| match &error {
         PanelError::CannotHere(_) | PanelError::Listen { .. } | PanelError::Pipe(_) => {
             RunError::CannotHere(error_chain(&error))
@@ -280,75 +269,6 @@ fn agent(order: &RunOrder) -> AgentCommand {
     }
 }
 
-/// What a cluster has around its faults: pods, nodes, and every virtual address of each workload.
-#[must_use]
-pub fn surroundings(cluster: &LocalCluster) -> Surroundings {
-    let mut surroundings = Surroundings {
-        pods: cluster.pods().to_vec(),
-        nodes: cluster.nodes().to_vec(),
-        ..Surroundings::default()
-    };
-    for line in cluster.inventory() {
-        let InventoryLine::Service(service) = line else {
-            continue;
-        };
-        let std::net::IpAddr::V4(ip) = service.cluster_ip else {
-            continue;
-        };
-        for pod in cluster
-            .pods()
-            .iter()
-            .filter(|pod| service.endpoints.contains(&pod.name))
-        {
-            let known: &mut Vec<Ipv4Addr> = surroundings.virtual_ips.entry(pod.service.clone()).or_default();
-            if !known.contains(&ip) {
-                known.push(ip);
-            }
-        }
-    }
-    surroundings
-}
-
-fn plan_inventory(cluster: &LocalCluster) -> PlanInventory {
-    let pod = |pod: &crate::target::PodHandle| PlanPod {
-        name: pod.name.clone(),
-        service: ServiceName::new(pod.service.as_str()),
-        node: pod.node.clone(),
-    };
-    PlanInventory {
-        pods: cluster.pods().iter().map(pod).collect(),
-    }
-}
-
-fn load(scenario: &Scenario, order: &RunOrder) -> Result<Load, RunError> {
-    let profile = scenario.load.as_ref().map(|profile| match profile {
-        LoadProfile::Constant { rate } => Profile::Constant { rate: *rate },
-        LoadProfile::Ramp { from, to, over } => Profile::Ramp {
-            from: *from,
-            to: *to,
-            over: *over,
-        },
-        LoadProfile::Step { steps } => Profile::Step {
-            steps: steps
-                .iter()
-                .map(|step| RateStep {
-                    rate: step.rate,
-                    duration: step.lasts,
-                })
-                .collect(),
-        },
-    });
-    let spec = LoadSpec {
-        profile,
-        ..LoadSpec::default()
-    };
-    Load::new(&spec, &order.app.spec).map_err(|error| RunError::Target(error_chain(&error)))
-}
-
-fn differences(before: &ResidueState, after: &ResidueState) -> Vec<String> {
-    residue::diff(before, after).iter().map(ToString::to_string).collect()
-}
-
 fn sli_second(second: &SecondSample) -> SliSecond {
     SliSecond {
         end_ns: second.at_ns + u64::try_from(Duration::from_secs(1).as_nanos()).expect("a second"),
@@ -358,50 +278,5 @@ fn sli_second(second: &SecondSample) -> SliSecond {
         p50_us: second.latency.p50_us,
         p90_us: second.latency.p90_us,
         p99_us: second.latency.p99_us,
-    }
-}
-
-/// The runtime whose threads are where load enters. It cannot be dropped within another runtime, so it is let go.
-struct LoadRuntime(Option<Runtime>);
-
-impl LoadRuntime {
-    fn new(netns: NetnsFd) -> Result<Self, RunError> {
-        let runtime = tokio_runtime_in_netns(netns, 1).map_err(|error| RunError::Target(error_chain(&error)))?;
-        Ok(Self(Some(runtime)))
-    }
-
-    fn handle(&self) -> tokio::runtime::Handle {
-        self.0.as_ref().expect("only dropping takes it").handle().clone()
-    }
-
-    async fn prefill(&self, entry: Dial, load: &Load, recorder: &mut Recorder<'_>) -> Result<(), RunError> {
-        let load = load.clone();
-        let prefill = self
-            .handle()
-            .spawn(async move { Workload::prefill(entry, &load).await })
-            .await;
-        let prefill = prefill.map_err(|error| RunError::Target(format!("prefill broke: {error}")))?;
-        if prefill.requested > 0 {
-            let (requested, failed) = (prefill.requested, prefill.failed);
-            let seconds = prefill.took.as_secs_f64();
-            recorder.step(format!(
-                "caches filled with {requested} requests ({failed} failed) in {seconds:.1} s"
-            ));
-        }
-        Ok(())
-    }
-
-    fn start(&self, entry: Dial, load: Load, seed: u64) -> Result<Arc<WorkloadHandle>, RunError> {
-        let handle = Workload::start(&self.handle(), entry, load, seed)
-            .map_err(|error| RunError::Target(format!("failed to start the load: {error}")))?;
-        Ok(Arc::new(handle))
-    }
-}
-
-impl Drop for LoadRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gauntlet_probes::entity::InventoryLine;
 use tokio::sync::mpsc;
 
+use super::kind::access::ClusterAccess;
 use super::kind::{KindCluster, KindError};
 use super::local::{DownError, LocalCluster, TargetPortError};
 use super::{Dial, NetnsFd, NodeHandle, PodHandle, PodNews};
@@ -81,6 +82,15 @@ impl Cluster {
                 let (lines, changes) = kind.subscribe();
                 (lines, Changes(Some(changes)))
             }
+        }
+    }
+
+    /// What the cluster's API tells now.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<InventoryLine> {
+        match self {
+            Self::Local(local) => local.inventory(),
+            Self::Kind(kind) => kind.inventory(),
         }
     }
 
@@ -167,6 +177,15 @@ impl Cluster {
             // Its pods keep their namespaces and cgroups, whatever becomes of their processes.
             Self::Local(_) => Ok(()),
             Self::Kind(kind) => kind.settle(KIND_RECOVERS_WITHIN, progress).await,
+        }
+    }
+
+    /// How its API is reached, where it has one.
+    #[must_use]
+    pub fn access(&self) -> Option<&ClusterAccess> {
+        match self {
+            Self::Local(_) => None,
+            Self::Kind(kind) => Some(kind.access()),
         }
     }
 

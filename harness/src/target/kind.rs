@@ -156,6 +156,12 @@ impl KindCluster {
         (lines, changes)
     }
 
+    /// What the cluster's API and this machine tell of it now.
+    #[must_use]
+    pub fn inventory(&self) -> Vec<InventoryLine> {
+        self.watch.description().lines.into_values().collect()
+    }
+
     /// Its pods as they are now, the name server's included.
     #[must_use]
     pub fn pods(&self) -> Vec<PodHandle> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::kubernetes::{self, ExecutorKind};
 use super::{SuiteRunArgs, conclude, exit_of, recorded};
+use crate::cli::Exit;
 use crate::cli::live::{Locking, Session, programs, refused_on_local};
 use crate::cli::recover::undo_all;
-use crate::cli::{Exit, TargetKind};
 use crate::detectors::spec::AskedKind;
 use crate::doctor::error_chain;
 use crate::plan::Seed;
@@ -15,7 +15,7 @@ use crate::recording::directory::SEALED;
 use crate::report::suite_console::SuiteConsole;
 use crate::run::directory::{create, create_stamped};
 use crate::run::environment::Environment;
-use crate::run::{RunError, RunOrder};
+use crate::run::{RunError, RunOrder, RunTarget};
 use crate::suite::Chosen;
 use crate::suite::case;
 use crate::suite::outcome::{Mode, SuiteResult};
@@ -42,8 +42,16 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         ExecutorKind::Kubernetes => return kubernetes::run(args, &plan),
         ExecutorKind::Local => {}
     }
-    let TargetKind::Local = args.target;
-    if let Some(exit) = refused_on_local(plan.scenarios.iter().map(|chosen| &chosen.scenario)) {
+    let target = match args.target.resolve() {
+        Ok(target) => target,
+        Err(refusal) => {
+            eprintln!("gauntlet: {refusal}");
+            return Ok(Exit::CannotHere);
+        }
+    };
+    if let RunTarget::Local = target
+        && let Some(exit) = refused_on_local(plan.scenarios.iter().map(|chosen| &chosen.scenario))
+    {
         return Ok(exit);
     }
     let programs = match programs(&args.detector)? {
@@ -69,6 +77,7 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     let console = SuiteConsole::new();
     let mut runner = LiveRunner {
         session: &session,
+        target,
         home: &directory,
         console: console.clone(),
     };
@@ -186,9 +195,11 @@ fn play_part(
     Ok((result, ending?))
 }
 
-/// Makes live runs on the local target.
+/// Makes live runs.
 pub(super) struct LiveRunner<'a> {
     pub(super) session: &'a Session,
+    /// Where.
+    pub(super) target: RunTarget,
     /// The suite's directory.
     pub(super) home: &'a Path,
     pub(super) console: SuiteConsole,
@@ -209,6 +220,7 @@ impl CaseRunner for LiveRunner<'_> {
             trial: case.key.trial,
             directory: directory.clone(),
             programs: self.session.programs().clone(),
+            target: self.target.clone(),
         };
         let within = directory.strip_prefix(self.home).unwrap_or(&directory);
         let ran = self.session.run(&order, &mut self.console.phases());

@@ -14,6 +14,7 @@ use crate::executor::jobs::{INDEX_VARIABLE, NAMESPACE_VARIABLE};
 use crate::executor::keeper::{Desk, ShardKeeper};
 use crate::executor::{cgroups, order::ShardOrder};
 use crate::report::suite_console::SuiteConsole;
+use crate::run::RunTarget;
 use crate::suite::outcome::{Mode, Shard};
 use crate::suite::play::{Ending, play};
 use crate::suite::store::{Beginning, Header, Store};
@@ -78,6 +79,7 @@ pub fn run_shard(args: &ShardArgs) -> anyhow::Result<Exit> {
     let mut console = SuiteConsole::new();
     let mut runner = LiveRunner {
         session: &session,
+        target: RunTarget::Local,
         home: &work,
         console: console.clone(),
     };

@@ -49,21 +49,28 @@ impl Board {
     /// A board without alerts. The inventory says on which nodes the alerts' pods are.
     #[must_use]
     pub fn new(config: Arc<Config>, inventory: &[InventoryLine]) -> Self {
-        let node = |line: &InventoryLine| match line {
+        let mut board = Self {
+            config,
+            nodes: BTreeMap::new(),
+            firing: BTreeMap::new(),
+            unmatched: BTreeSet::new(),
+            last: Vec::new(),
+        };
+        board.tell(inventory);
+        board
+    }
+
+    /// The inventory has changed. Where a pod was stays known when it is gone: alerts come later than ends.
+    pub fn tell(&mut self, lines: &[InventoryLine]) {
+        let pods = lines.iter().filter_map(|line| match line {
             InventoryLine::Pod(pod) => Some((pod.name.clone(), pod.node.clone())),
             InventoryLine::Node(_)
             | InventoryLine::Service(_)
             | InventoryLine::PodGone { .. }
             | InventoryLine::ServiceGone { .. }
             | InventoryLine::Ready { .. } => None,
-        };
-        Self {
-            config,
-            nodes: inventory.iter().filter_map(node).collect(),
-            firing: BTreeMap::new(),
-            unmatched: BTreeSet::new(),
-            last: Vec::new(),
-        }
+        });
+        self.nodes.extend(pods);
     }
 
     /// Different alerts for which no rule named an entity.

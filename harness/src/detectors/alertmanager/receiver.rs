@@ -100,6 +100,11 @@ impl Receiver {
         self.address
     }
 
+    /// The inventory has changed.
+    pub(in crate::detectors) fn tell(&self, lines: &[InventoryLine]) {
+        self.shared.lock().board.tell(lines);
+    }
+
     /// What the alerts say next; never [`Said::Ended`].
     pub(in crate::detectors) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Said> {
         match ready!(self.said.poll_recv(context)) {
