@@ -9,6 +9,7 @@ mod speaker;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Parser;
 use gauntlet_detector::pipeline::Config;
 use gauntlet_detector::weakness::Weakness;
@@ -20,9 +21,9 @@ struct Arguments {
     /// What is made worse, for example `no-filter-rule`; `none` for nothing.
     #[arg(long, value_parser = parse_weakness)]
     weakness: Switch,
-    /// The recording; `-` for standard input.
+    /// The recording; `-` for standard input. By default the one that the environment variable `GAUNTLET_RECORDING` names.
     #[arg(long, value_name = "FILE")]
-    replay: PathBuf,
+    replay: Option<PathBuf>,
     /// Do not let the naive rivals (`alert-count`, `max-z`) speak.
     #[arg(long)]
     without_rivals: bool,
@@ -38,7 +39,8 @@ fn main() -> anyhow::Result<()> {
         weakness: arguments.weakness,
         ..Config::default()
     };
-    replay::run(&arguments.replay, voices, config)
+    let recording = replay::asked_for(arguments.replay).context("neither --replay nor GAUNTLET_RECORDING names one")?;
+    replay::run(&recording, voices, config)
 }
 
 fn parse_weakness(text: &str) -> Result<Switch, String> {

@@ -5,6 +5,7 @@
 pub mod alert_count;
 pub mod max_z;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::diagnosis::{Candidate, Entity, Mechanism};
@@ -31,6 +32,51 @@ pub struct Alert {
     pub z: f64,
     /// What a naive reader takes it for.
     pub mechanism: Mechanism,
+}
+
+/// Steps in a row with alerts before a rival says anything: a second at 200 ms.
+const STEPS_MIN: u32 = 5;
+/// Most services that a rival names.
+const NAMED_MAX: usize = 5;
+
+/// Waits until alerts last.
+#[derive(Clone, Debug, Default)]
+struct Patience {
+    steps: u32,
+}
+
+impl Patience {
+    /// All alerts, once there have been some for [`STEPS_MIN`] steps; none before.
+    fn lasting(&mut self, scene: &Scene<'_>) -> Vec<Alert> {
+        let alerts = alerts(scene);
+        self.steps = if alerts.is_empty() { 0 } else { self.steps + 1 };
+        if self.steps < STEPS_MIN { Vec::new() } else { alerts }
+    }
+}
+
+/// What alerts say of one service.
+#[derive(Clone, Copy, Debug)]
+struct Loudness {
+    /// How many they are.
+    count: usize,
+    /// The one farthest out of range.
+    farthest: Alert,
+}
+
+/// Each service with alerts, in no order that means anything.
+fn by_service(alerts: &[Alert]) -> Vec<Loudness> {
+    let mut services: BTreeMap<ServiceIx, Loudness> = BTreeMap::new();
+    for alert in alerts {
+        let known = services.entry(alert.service).or_insert(Loudness {
+            count: 0,
+            farthest: *alert,
+        });
+        known.count += 1;
+        if alert.z > known.farthest.z {
+            known.farthest = *alert;
+        }
+    }
+    services.into_values().collect()
 }
 
 /// Spreads from which a signal alerts: the customary three.

@@ -273,6 +273,9 @@ pub enum DetectorLine {
         /// It has no probes of its own and asks for frames on its standard input.
         #[serde(default)]
         frames: bool,
+        /// It is going to judge the recording that [`RECORDING_VARIABLE`](crate::feed::RECORDING_VARIABLE) names.
+        #[serde(default)]
+        recording: bool,
     },
     /// A statement.
     Diagnosis(Diagnosis),

@@ -7,6 +7,10 @@ use gauntlet_probes::frame::Frame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Environment variable that is set in replays only: the path of what the recorder wrote, inventory and frames. A detector
+/// that reads it itself says `recording` when it is ready, and is fed nothing.
+pub const RECORDING_VARIABLE: &str = "GAUNTLET_RECORDING";
+
 /// One line of a detector's standard input that is none of the inventory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]

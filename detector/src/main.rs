@@ -39,7 +39,8 @@ struct Arguments {
     /// frames, and delays nothing.
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     frames_to: Option<PathBuf>,
-    /// Judge the recording FILE (`-`: standard input) instead of this machine; needs no privileges and no inventory.
+    /// Judge the recording FILE (`-`: standard input) instead of this machine; needs no privileges and no inventory. By
+    /// default the one that the environment variable `GAUNTLET_RECORDING` names, if it is set.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Do not let the naive rivals (`alert-count`, `max-z`) speak.
@@ -50,7 +51,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let voices = Voices::of(arguments.without_rivals);
-    let outcome = match &arguments.replay {
+    let outcome = match &replay::asked_for(arguments.replay.clone()) {
         Some(recording) => replay::run(recording, voices, Config::default()),
         None => live::run(&arguments, voices),
     };

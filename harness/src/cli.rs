@@ -225,8 +225,8 @@ pub struct ReplayArgs {
     /// Recordings, run directories, a corpus, or directories of these.
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// The detector to score, by default ours: a program or `exec:COMMAND`, which gets `--replay -` as its last arguments,
-    /// the recording on standard input, and prints what it would print live.
+    /// The detector to score, by default ours: a program or `exec:COMMAND` of the protocol (detector/PROTOCOL.md), which is
+    /// started as in a live run and asks for frames or for the recording.
     #[arg(long, value_name = "DETECTOR", value_parser = crate::detectors::spec::replayable)]
     pub detector: Option<DetectorSpec>,
     /// How many to replay at a time. By default as many as there are processors.

@@ -10,7 +10,6 @@ mod lines;
 mod log;
 pub mod panel;
 pub mod process;
-pub mod replay;
 pub mod spec;
 
 use gauntlet_detector::diagnosis::{Diagnosis, Summary};

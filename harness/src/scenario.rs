@@ -146,13 +146,8 @@ fn read(
         .app
         .as_ref()
         .and_then(|app| find_app(app, directory, catalogue, &mut problems));
-    match validate::validate(&spec, app.as_ref(), &mut problems) {
-        Some(scenario) if problems.is_empty() => Ok(scenario),
-        _ => {
-            assert!(!problems.is_empty(), "a scenario without problems is complete");
-            Err(problems.into_errors(shown, text))
-        }
-    }
+    let scenario = validate::validate(&spec, app.as_ref(), &mut problems);
+    problems.done(scenario, shown, text)
 }
 
 fn find_app(app: &At<String>, directory: &Path, catalogue: &Path, problems: &mut Problems) -> Option<AppOutline> {
@@ -196,4 +191,4 @@ fn not_found(what: &str, asked: &str, message: String, advice: &str) -> Scenario
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,35 +1,23 @@
-//! Detectors of every kind, without a cluster: how they are heard, fed and replayed, and every way in which they fail.
+//! Detectors of every kind, without a cluster: how they are heard and fed, and every way in which they fail.
 //!
-//! The detectors are one-line shell scripts and the shipped example; nothing here needs root.
+//! The detectors are one-line shell scripts; nothing here needs root. For recordings see `replay.rs`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gauntlet_harness::clock::monotonic_ns;
 use gauntlet_harness::detectors::panel::{PanelEnd, PanelError};
-use gauntlet_harness::detectors::replay::{Replayed, replay};
 use gauntlet_harness::detectors::spec::{Asked, DetectorSpec, resolve};
-use gauntlet_harness::detectors::{DetectorCommand, DetectorEnd, DetectorNews, Panel};
-use gauntlet_harness::run::result::RunResult;
-use gauntlet_harness::score::{RunRecord, score};
+use gauntlet_harness::detectors::{DetectorEnd, DetectorNews, Panel};
 use gauntlet_probes::entity::InventoryLine;
-use gauntlet_probes::recording::{Record, RecordingReader};
 use serde_json::json;
 
 const READY: &str = r#"echo '{"type":"ready","version":1,"detector":"a shell script"}'"#;
 const ASKS_FOR_FRAMES: &str = r#"echo '{"type":"ready","version":1,"detector":"a shell script","frames":true}'"#;
 const STATEMENT: &str = r#"echo '{"type":"diagnosis","atNs":1,"detector":"sh","candidates":[]}'"#;
-const RECORDING: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../detector/tests/recordings/cache-network-misconfig.zst"
-);
-const RESULT: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/recordings/cache-network-misconfig.result.json"
-);
 
 fn inventory() -> Vec<InventoryLine> {
     let pod = json!({"type": "pod", "name": "cache-0", "service": "cache", "node": "node-1", "ip": "10.0.0.1"});
@@ -298,88 +286,4 @@ async fn only_ours_can_say_that_the_machine_cannot() {
         &panel.finish(monotonic_ns()).await.ends["it"],
         "it ended (exit status: 69)",
     );
-}
-
-fn recorded() -> Vec<Record> {
-    let reader = RecordingReader::new(File::open(RECORDING).expect("it is there")).expect("a recording");
-    reader.collect::<Result<_, _>>().expect("it is whole")
-}
-
-async fn replayed(program: &str, arguments: &[&str]) -> Replayed {
-    let files = tempfile::tempdir().expect("a directory");
-    let command = DetectorCommand {
-        program: program.into(),
-        arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
-        log: files.path().join("log"),
-    };
-    let replayed = replay(&command, recorded()).await;
-    eprint!("{}", fs::read_to_string(files.path().join("log")).unwrap_or_default());
-    replayed
-}
-
-#[tokio::test]
-async fn the_shipped_example_is_scored_in_replay_and_says_the_same_again() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../detector/examples/threshold.py");
-    let Replayed { statements, end } = replayed("python3", &[example]).await;
-    assert_eq!(
-        (end.failure.as_deref(), end.version.as_str()),
-        (None, "threshold 1.0"),
-        "{end:?}"
-    );
-    let result: RunResult = serde_json::from_slice(&fs::read(RESULT).expect("it is there")).expect("a result");
-    let moments = result.moments;
-    let diagnoses = statements.iter().map(|one| {
-        // The frame's time, and not a clock's.
-        assert_eq!(one.received_ns, one.diagnosis.at_ns);
-        one.diagnosis.clone()
-    });
-    let score = score(&RunRecord {
-        detector: "threshold".to_owned(),
-        diagnoses: diagnoses.collect(),
-        truth: result.truth.clone(),
-        window: Duration::from_secs(15),
-        observation_start_ns: moments.baseline_ns,
-        inject_ns: result.faults[0].injected_ns,
-        onset_ns: result.onset_ns(),
-        impact_ns: moments.impact_ns,
-        recover_start_ns: Some(moments.recover_start_ns),
-        end_ns: moments.steady_again_ns,
-        observation_end_ns: moments.end_ns,
-    });
-    assert!(score.false_alarms.episodes_ns.is_empty(), "{score:?}");
-    let answer = score.answer.expect("a fault was proven");
-    let value = serde_json::to_value(&answer).expect("JSON");
-    assert_eq!(value["timeToDetect"]["outcome"], "reached", "{value}");
-    assert_eq!(value["entity"]["rank"]["rank"], 1.0, "it names the place: {value}");
-    assert_ne!(
-        value["full"]["rank"]["rank"], 1.0,
-        "it does not name the mechanism: {value}"
-    );
-    assert_eq!(replayed("python3", &[example]).await.statements, statements);
-}
-
-#[tokio::test]
-async fn a_replay_survives_every_detector() {
-    for (commands, words) in [
-        (format!("{READY}; cat > /dev/null"), "it does not ask for frames"),
-        (
-            format!("{ASKS_FOR_FRAMES}; cat > /dev/null"),
-            "it did not answer `sync` within 5s",
-        ),
-        (
-            format!("{ASKS_FOR_FRAMES}; sed '/sync/q' > /dev/null; exit 9"),
-            "ended by itself during the run (exit status: 9)",
-        ),
-        ("exit 1".to_owned(), "it ended (exit status: 1)"),
-    ] {
-        let Replayed { statements, end } = replayed("/bin/sh", &["-c", &commands]).await;
-        failed_with(&end, words);
-        assert!(statements.is_empty(), "{commands}");
-    }
-    // An answer to a question that was not asked is none. One that is asked later may be answered early: what is stated
-    // after it counts later, so there is nothing to be gained.
-    let unasked = r#"echo '{"type":"synced","id":7}'; cat > /dev/null"#;
-    let Replayed { end, .. } = replayed("/bin/sh", &["-c", &format!("{ASKS_FOR_FRAMES}; {unasked}")]).await;
-    assert_eq!(end.nonsense_count, 1, "{end:?}");
-    failed_with(&end, "it did not answer `sync` within 5s");
 }

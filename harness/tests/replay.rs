@@ -117,15 +117,27 @@ fn same_recordings_and_same_detector_give_the_same_answer_to_the_byte() {
 #[test]
 fn a_detector_gets_inventory_and_frames_and_nothing_of_the_truth() {
     let files = scratch();
-    let capture = files.path().join("stdin");
-    let arguments = ["replay", &shown(&corpus().join(FAULT)), "--detector", &odd_detector()];
-    let answer = gauntlet(&arguments, &[("ODD", "capture"), ("CAPTURE", &shown(&capture))]);
+    let capture = |what: &str| files.path().join(format!("it.{what}"));
+    let got = |what: &str| fs::read(capture(what)).expect("what it got");
+    // The file's own name tells the scenario.
+    let innocent = files.path().join("it.gauntlet");
+    fs::copy(corpus().join(FAULT), &innocent).expect("copied");
+    let arguments = ["replay", &shown(&innocent), "--detector", &odd_detector()];
+    let variables = [("ODD", "capture"), ("CAPTURE", &*shown(&files.path().join("it")))];
+    let answer = gauntlet(&arguments, &variables);
     assert_eq!(answer.code, 100, "{answer:?}");
-    let got = fs::read(&capture).expect("what it got");
     let recording = Recording::parse(&fixture(FAULT)).expect("whole");
-    assert_eq!(got, recording.frames(), "the recorder's stream, and nothing else");
-    let text = String::from_utf8_lossy(&zstd::decode_all(&got[..]).expect("a stream")).into_owned();
+    assert_eq!(
+        got("recording"),
+        recording.frames(),
+        "the recorder's stream, and nothing else"
+    );
+    let stream = zstd::decode_all(&got("recording")[..]).expect("a stream");
+    let read = [stream, got("told"), got("surroundings")].concat();
+    let text = String::from_utf8_lossy(&read).into_owned();
     assert!(text.contains("cache-1"), "the inventory names pods");
+    let told = String::from_utf8(got("told")).expect("text");
+    assert!(told.contains(r#"{"type":"pod","#) && !told.contains("frame"), "{told}");
     let evidence = &recording.evidence;
     let fault = evidence.plan.steps[0].fault.id.as_str();
     for secret in [
@@ -146,15 +158,20 @@ fn a_detector_gets_inventory_and_frames_and_nothing_of_the_truth() {
 #[test]
 fn a_detector_that_fails_has_missed_and_the_run_still_counts() {
     for (odd, failure) in [
-        ("crash", "it crashed (exit status: 3): out of ideas"),
+        ("crash", "it crashed at the end (exit status: 3): out of ideas"),
         ("hang", "it hung for 2s"),
-        ("mute", "it was never ready"),
+        ("mute", "it was never ready: it said nothing for 2s"),
         (
             "nonsense",
-            "it said `I think it is the cache`, which is not the protocol's here",
+            "it printed 1 lines that are none of the protocol's; the first of them is `I think it is the cache`",
         ),
-        ("hasty", "it said `{\"type\":\"diagnosis\""),
-        ("flood", "it said more than 20000 statements"),
+        ("hasty", "it was never ready: its first line was Diagnosis"),
+        ("flood", "it flooded: more than 20000 lines"),
+        ("own-probes", "it asks neither for frames nor for the recording"),
+        ("slow", "it was not through within 2s"),
+        ("lost", "it ended by itself during the run (exit status: 9)"),
+        // An answer to a question that was not asked is none.
+        ("unasked", "the first of them is ``synced` 7, which was not asked`"),
     ] {
         for file in [FAULT, CONTROL] {
             let recording = shown(&corpus().join(file));
@@ -194,16 +211,69 @@ fn one_that_does_not_read_is_not_at_fault_for_that() {
 fn claimed_moments_are_kept_within_the_recording_and_in_order() {
     let files = scratch();
     let out = files.path().join("result");
-    let detector = odd_detector();
     let recording = shown(&corpus().join(FAULT));
-    let arguments = ["replay", &recording, "--detector", &detector, "--out", &shown(&out)];
-    gauntlet(&arguments, &[("ODD", "prophet")]);
-    let result: SuiteResult = serde_json::from_slice(&fs::read(&out).expect("a result")).expect("a suite result");
-    let detector = &result.cases[0].detector;
-    assert_eq!((detector.name.as_str(), &detector.failure), ("odd", &None));
-    // Said of a time before the recording, it is an alarm in the warm-up that nothing justified: no detection.
-    let answer = detector.score.answer.as_ref().expect("a fault");
-    assert!(!answer.detected(), "{answer:?}");
+    // One reads the recording itself, the other asks for its frames.
+    for odd in ["prophet", "seer"] {
+        let arguments = [
+            "replay",
+            &recording,
+            "--detector",
+            &odd_detector(),
+            "--out",
+            &shown(&out),
+        ];
+        gauntlet(&arguments, &[("ODD", odd)]);
+        let result: SuiteResult = serde_json::from_slice(&fs::read(&out).expect("a result")).expect("a suite result");
+        let detector = &result.cases[0].detector;
+        assert_eq!((detector.name.as_str(), &detector.failure), ("odd", &None), "{odd}");
+        // It counts from the begin of the recording: an alarm in the warm-up that nothing justified, and no detection.
+        let answer = detector.score.answer.as_ref().expect("a fault");
+        assert!(!answer.detected(), "{odd}: {answer:?}");
+    }
+}
+
+/// The shipped example, which asks for frames.
+fn example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../detector/examples/threshold.py");
+    format!("exec:python3 '{}'", shown(&path))
+}
+
+#[test]
+fn a_detector_that_asks_for_frames_is_told_recorded_ones_and_says_the_same_again() {
+    let replayed = || {
+        let recording = shown(&corpus().join(FAULT));
+        let arguments = ["replay", &recording, "--detector", &example(), "--format", "json"];
+        let answer = gauntlet(&arguments, &[]);
+        // It names the place and not the mechanism.
+        assert_eq!(answer.code, 100, "{answer:?}");
+        answer_of(&answer)["runs"][0].clone()
+    };
+    let run = replayed();
+    assert_eq!(run["failure"], Value::Null, "{run}");
+    assert_eq!(run["validity"], "VALID", "{run}");
+    assert_eq!(run["answer"]["mechanism"], "unknown", "{run}");
+    assert_eq!(run["falseAlarms"], 0, "{run}");
+    assert_eq!(run["entityRank"], 1.0, "{run}");
+    assert!(run["ttdSeconds"].is_number(), "{run}");
+    assert_eq!(replayed()["statementsDigest"], run["statementsDigest"]);
+}
+
+#[test]
+fn ours_says_the_same_whether_it_is_meant_or_named() {
+    let beside = Path::new(env!("CARGO_BIN_EXE_gauntlet")).with_file_name("gauntlet-detector");
+    let recording = shown(&corpus().join(FAULT));
+    let digest = |detector: &[&str]| {
+        let answer = gauntlet(
+            &[&["replay", &recording, "--format", "json"][..], detector].concat(),
+            &[],
+        );
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer_of(&answer)["runs"][0]["statementsDigest"].clone()
+    };
+    let program = shown(&beside);
+    let command = format!("exec:exec '{program}'");
+    assert_eq!(digest(&[]), digest(&["--detector", &program]));
+    assert_eq!(digest(&[]), digest(&["--detector", &command]));
 }
 
 #[test]
@@ -248,7 +318,7 @@ fn a_program_that_is_not_there_is_no_miss() {
 }
 
 #[test]
-fn a_command_goes_through_the_shell_and_keeps_its_arguments() {
+fn a_command_goes_through_the_shell_and_is_started_as_live() {
     let files = scratch();
     let seen = files.path().join("its arguments");
     let recording = shown(&corpus().join(CONTROL));
@@ -257,7 +327,7 @@ fn a_command_goes_through_the_shell_and_keeps_its_arguments() {
     assert!(answer.out.contains("it was never ready"), "{answer:?}");
     assert_eq!(
         fs::read_to_string(&seen).expect("what it was started with"),
-        "--fast\na b\n--replay\n-\n"
+        "--fast\na b\n"
     );
 }
 

@@ -377,6 +377,22 @@ fn its_reports_lie_beside_its_result() {
 }
 
 #[test]
+fn a_detector_that_asks_for_frames_answers_the_cases() {
+    let place = Place::new(&[1]);
+    let suite = place.suite(1);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../detector/examples/threshold.py");
+    let detector = format!("exec:python3 '{}'", shown(&example));
+    let run = place.run(&suite, "out", &["--detector", &detector]);
+    // It names the place and not the mechanism.
+    assert_eq!(run.code, 100, "{run:?}");
+    let result = place.result("out");
+    let detectors: Vec<_> = result.cases.iter().map(|case| &case.detector).collect();
+    assert!(detectors.iter().all(|one| one.failure.is_none()), "{detectors:?}");
+    assert!(detectors[0].score.answer.as_ref().expect("a fault").detected());
+    assert!(detectors[1].score.false_alarms.episodes_ns.is_empty());
+}
+
+#[test]
 fn what_cannot_be_replayed_is_refused() {
     let place = Place::new(&[1]);
     let suite = place.suite(1);
@@ -386,7 +402,7 @@ fn what_cannot_be_replayed_is_refused() {
     ] {
         let refused = place.run(&suite, "out", detectors);
         assert_eq!(refused.code, 64, "{detectors:?}: {refused:?}");
-        assert!(refused.err.contains("--replay -"), "{refused:?}");
+        assert!(refused.err.contains("there is one detector"), "{refused:?}");
     }
     let missing = place.run(&suite, "out", &["--detector", "no-such-program"]);
     assert_eq!(missing.code, 69, "{missing:?}");

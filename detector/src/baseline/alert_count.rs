@@ -1,14 +1,8 @@
 //! The loudest is to blame: the service with the most signals out of range.
 
-use std::collections::BTreeMap;
-
-use super::{Alert, Rival, alerts, statement};
+use super::{Loudness, NAMED_MAX, Patience, Rival, by_service, statement};
 use crate::diagnosis::Candidate;
 use crate::scene::Scene;
-use crate::topology::ServiceIx;
-
-/// Steps in a row with alerts before anything is said: a second at 200 ms.
-const STEPS_MIN: u32 = 5;
 
 /// Name under which it speaks.
 pub const NAME: &str = "alert-count";
@@ -16,7 +10,7 @@ pub const NAME: &str = "alert-count";
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct AlertCount {
-    steps: u32,
+    patience: Patience,
 }
 
 impl Rival for AlertCount {
@@ -25,31 +19,14 @@ impl Rival for AlertCount {
     }
 
     fn judge(&mut self, scene: &Scene<'_>) -> Vec<Candidate> {
-        let alerts = alerts(scene);
-        self.steps = if alerts.is_empty() { 0 } else { self.steps + 1 };
-        if self.steps < STEPS_MIN {
-            return Vec::new();
-        }
-        let mut loudest: BTreeMap<ServiceIx, (usize, Alert)> = BTreeMap::new();
-        for alert in &alerts {
-            let known = loudest.entry(alert.service).or_insert((0, *alert));
-            known.0 += 1;
-            if alert.z > known.1.z {
-                known.1 = *alert;
-            }
-        }
-        let mut order: Vec<(usize, Alert)> = loudest.into_values().collect();
-        order.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.z.total_cmp(&a.1.z)));
-        let said = |(count, alert): &(usize, Alert)| {
+        let alerts = self.patience.lasting(scene);
+        let mut order = by_service(&alerts);
+        order.sort_by(|a, b| b.count.cmp(&a.count).then(b.farthest.z.total_cmp(&a.farthest.z)));
+        let said = |Loudness { count, farthest }: &Loudness| {
             let confidence = *count as f64 / alerts.len() as f64;
-            statement(
-                scene,
-                &alerts,
-                alert,
-                confidence,
-                format!("{count} signals beyond three spreads"),
-            )
+            let words = format!("{count} signals beyond three spreads");
+            statement(scene, &alerts, farthest, confidence, words)
         };
-        order.iter().take(5).map(said).collect()
+        order.iter().take(NAMED_MAX).map(said).collect()
     }
 }

@@ -19,7 +19,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::Arguments;
 use crate::frames::FrameTeller;
-use crate::speaker::{SPEAKER, Speaker, Voices};
+use crate::speaker::{Input, SPEAKER, Speaker, Voices};
 
 /// The probes cannot attach on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments, voices: Voices) -> anyhow::Result<()> {
                 // What was seen before anything had a name is nobody's.
                 probes.tick()?;
                 ready = true;
-                speaker.ready(degraded(&probes))?;
+                speaker.ready(Input::Probes, degraded(&probes))?;
             }
         }
         if ended {

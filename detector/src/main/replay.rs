@@ -2,13 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use gauntlet_detector::feed::RECORDING_VARIABLE;
 use gauntlet_detector::pipeline::Config;
 use gauntlet_probes::recording::{Record, RecordingError, RecordingReader};
 
-use crate::speaker::{Speaker, Voices};
+use crate::speaker::{Input, Speaker, Voices};
+
+/// The recording that is to be judged: `named` on the command line, else by whoever started this process.
+pub(crate) fn asked_for(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| std::env::var_os(RECORDING_VARIABLE).map(PathBuf::from))
+}
 
 /// Reads all of `recording` (`-`: standard input). One that ends within a record is judged as far as it goes.
 pub(crate) fn run(recording: &Path, voices: Voices, config: Config) -> anyhow::Result<()> {
@@ -26,7 +32,7 @@ pub(crate) fn run(recording: &Path, voices: Voices, config: Config) -> anyhow::R
             Ok(Record::Inventory(line)) => speaker.apply(&line),
             Ok(Record::Frame(frame)) => {
                 if !said_ready {
-                    speaker.ready(Vec::new())?;
+                    speaker.ready(Input::Recording, Vec::new())?;
                     said_ready = true;
                 }
                 speaker.frame(&frame)?;

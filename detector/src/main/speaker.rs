@@ -21,6 +21,13 @@ pub(crate) enum Voices {
     OursAndRivals,
 }
 
+/// Where frames come from; neither is standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    Probes,
+    Recording,
+}
+
 impl Voices {
     pub(crate) fn of(without_rivals: bool) -> Self {
         if without_rivals {
@@ -58,12 +65,14 @@ impl Speaker {
         self.pipeline.apply(line);
     }
 
-    pub(crate) fn ready(&self, degraded: Vec<String>) -> anyhow::Result<()> {
+    /// Says that it is ready to judge what `input` yields.
+    pub(crate) fn ready(&self, input: Input, degraded: Vec<String>) -> anyhow::Result<()> {
         say(&DetectorLine::Ready {
             version: PROTOCOL_VERSION,
             detector: SPEAKER.to_owned(),
             degraded,
             frames: false,
+            recording: input == Input::Recording,
         })
     }
 

@@ -2,7 +2,8 @@
 
 use gauntlet_probes::entity::PodName;
 use gauntlet_probes::frame::{
-    Direction, DnsSample, DropSample, LatencyHistogram, ProcessEvent, ProcessEventKind, RetransmitCount, Transport,
+    Direction, DnsSample, DropSample, L7Sample, LatencyHistogram, ProcessEvent, ProcessEventKind, RetransmitCount,
+    SideSample, Transport,
 };
 use rand::Rng;
 
@@ -130,7 +131,7 @@ pub fn before_tick(sim: &mut Sim) {
 
 /// The outcome of a call that a fault keeps from its server; `None` if it gets there.
 pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<(f64, bool)> {
-    let timeout_ms = sim.app.services[sim.app.pods[callee].service].kind.timeout_ms();
+    let timeout_ms = kind_of(sim, callee).timeout_ms();
     if sim.down_until[callee].is_some() {
         sim.reset(callee, caller, port(sim, callee), true);
         refused(sim, caller, callee);
@@ -177,7 +178,7 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
         .find_map(|pod| hits(sim, &["loss"], pod));
     if loss.is_some_and(|share| sim.rng.random_bool(share)) {
         let error = Some(0);
-        let protocol = sim.app.services[sim.app.pods[callee].service].kind.protocol();
+        let protocol = kind_of(sim, callee).protocol();
         let tick = sim.edges.entry((caller, callee)).or_default();
         tick.client.retransmits.push(RetransmitCount {
             handshake: false,
@@ -198,8 +199,33 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
     None
 }
 
+fn kind_of(sim: &Sim, pod: usize) -> Kind {
+    sim.app.services[sim.app.pods[pod].service].kind
+}
+
 fn port(sim: &Sim, pod: usize) -> u16 {
-    sim.app.services[sim.app.pods[pod].service].kind.port()
+    kind_of(sim, pod).port()
+}
+
+/// A request on a connection of its own; what comes of it is the same at both ends.
+fn on_a_new_connection(
+    sim: &mut Sim,
+    caller: Option<usize>,
+    callee: usize,
+    outcome: impl Fn(&mut SideSample, &mut L7Sample),
+) {
+    let protocol = kind_of(sim, callee).protocol();
+    let tick = sim.edges.entry((caller, callee)).or_default();
+    for (side, l7) in [
+        (&mut tick.client, &mut tick.client_l7),
+        (&mut tick.server, &mut tick.server_l7),
+    ] {
+        side.connects_attempted += 1;
+        side.connects_opened += 1;
+        let l7 = l7.get_or_insert_with(|| empty_l7(protocol));
+        l7.requests += 1;
+        outcome(side, l7);
+    }
 }
 
 fn refused(sim: &mut Sim, caller: Option<usize>, callee: usize) {
@@ -217,57 +243,30 @@ fn hang(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     let pool = sim.pools.get_mut(&(caller, callee)).unwrap();
     pool.unread += 1;
     pool.unread_since.get_or_insert(now_ns);
-    let kind = sim.app.services[sim.app.pods[callee].service].kind;
-    let tick = sim.edges.entry((caller, callee)).or_default();
-    for (side, l7) in [
-        (&mut tick.client, &mut tick.client_l7),
-        (&mut tick.server, &mut tick.server_l7),
-    ] {
-        side.connects_attempted += 1;
-        side.connects_opened += 1;
-        let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
-        l7.requests += 1;
-        l7.outstanding += 1;
-    }
-    kind.timeout_ms()
+    on_a_new_connection(sim, caller, callee, |_, l7| l7.outstanding += 1);
+    kind_of(sim, callee).timeout_ms()
 }
 
 /// The process reads the request and never answers it: the caller's patience ends, and it opens another connection.
 fn unanswered(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     let now_ns = sim.now_ns();
     let since_ns = sim.active.as_ref().map_or(now_ns, |active| super::ns_at(active.since));
-    let kind = sim.app.services[sim.app.pods[callee].service].kind;
-    let tick = sim.edges.entry((caller, callee)).or_default();
-    for (side, l7) in [
-        (&mut tick.client, &mut tick.client_l7),
-        (&mut tick.server, &mut tick.server_l7),
-    ] {
-        side.connects_attempted += 1;
-        side.connects_opened += 1;
+    let timeout_ms = kind_of(sim, callee).timeout_ms();
+    on_a_new_connection(sim, caller, callee, |side, l7| {
         side.connects_closed += 1;
-        let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
-        l7.requests += 1;
         l7.outstanding += 1;
-        l7.outstanding_age_ns_max = (now_ns - since_ns).min((kind.timeout_ms() * 1e6) as u64);
-    }
-    kind.timeout_ms()
+        l7.outstanding_age_ns_max = (now_ns - since_ns).min((timeout_ms * 1e6) as u64);
+    });
+    timeout_ms
 }
 
 /// A new connection is answered with an error and closed: the server has too many already.
 fn turned_away(sim: &mut Sim, caller: Option<usize>, callee: usize) {
-    let kind = sim.app.services[sim.app.pods[callee].service].kind;
-    let tick = sim.edges.entry((caller, callee)).or_default();
-    for (side, l7) in [
-        (&mut tick.client, &mut tick.client_l7),
-        (&mut tick.server, &mut tick.server_l7),
-    ] {
-        side.connects_attempted += 1;
-        side.connects_opened += 1;
+    on_a_new_connection(sim, caller, callee, |side, l7| {
         side.connects_closed += 1;
-        let l7 = l7.get_or_insert_with(|| empty_l7(kind.protocol()));
-        (l7.requests, l7.responses, l7.errors) = (l7.requests + 1, l7.responses + 1, l7.errors + 1);
+        (l7.responses, l7.errors) = (l7.responses + 1, l7.errors + 1);
         l7.latency.record_us(900);
-    }
+    });
 }
 
 /// The pod's link is down: its neighbour is not found, and the kernel says that there is no way to the host.
@@ -286,7 +285,7 @@ fn no_way(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
 
 /// A large answer leaves the server again and again, and does not pass.
 fn too_big(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
-    let kind = sim.app.services[sim.app.pods[callee].service].kind;
+    let kind = kind_of(sim, callee);
     let tick = sim.edges.entry((caller, callee)).or_default();
     tick.server.retransmits.push(RetransmitCount {
         handshake: false,
@@ -320,7 +319,7 @@ fn dropped(sim: &mut Sim, caller: Option<usize>, callee: usize, reason: &str, sy
 /// First what is open falls silent, then nothing opens.
 fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     let recorded = hits(sim, &["filter"], callee).is_some();
-    let kind = sim.app.services[sim.app.pods[callee].service].kind;
+    let kind = kind_of(sim, callee);
     let pool = sim.pools.get_mut(&(caller, callee)).unwrap();
     let was_open = pool.open > 0;
     pool.open = pool.open.saturating_sub(1);

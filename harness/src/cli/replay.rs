@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::recordings::read;
 use super::{Exit, Format, ReplayArgs};
-use crate::detectors::spec::SpecSource;
+use crate::detectors::spec::{SpecSource, through_shell};
 use crate::recording::Recording;
 use crate::recording::directory::Salvage;
 use crate::replay::outcome::{put_in_order, suite_result};
@@ -77,11 +77,7 @@ pub(super) fn replayed_by(source: &SpecSource, within: Duration) -> anyhow::Resu
     let (program, arguments) = match source {
         SpecSource::Ours => (our_detector()?, Vec::new()),
         SpecSource::Program(program) => (program.clone(), Vec::new()),
-        SpecSource::Exec(command) => {
-            // `sh` stands for `$0`; what a replay adds to the arguments follows the command's own.
-            let script = format!("{command} \"$@\"");
-            (PathBuf::from("/bin/sh"), vec!["-c".to_owned(), script, "sh".to_owned()])
-        }
+        SpecSource::Exec(command) => through_shell(command),
         SpecSource::Alertmanager(_) => unreachable!("the command line takes no alerts for a replay"),
     };
     Ok(ReplayDetector {

@@ -123,7 +123,7 @@ pub struct SuiteRunArgs {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The detector to score, by default ours; written as for `gauntlet run`. Further ones are asked beside it. With
-    /// --replay it is ours or one program, which reads a recording with `--replay -`.
+    /// --replay it is ours, or one program or command without `NAME=`.
     #[arg(long, value_name = "DETECTOR")]
     pub detector: Vec<DetectorSpec>,
     /// Run even if another live run is on. Both will measure each other.

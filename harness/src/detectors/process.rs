@@ -1,73 +1,37 @@
 //! One detector as a process of the protocol (`detector/PROTOCOL.md`): inventory and frames in, statements out.
 //!
-//! Used live and in replay. Every way to fail ends in [`DetectorEnd::failure`]; none of them ends the run.
+//! Used live and in replay, once it has started ([`start`]). Every way to fail ends in [`DetectorEnd::failure`]; none of them ends the run.
+
+mod start;
 
 use std::future::poll_fn;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION};
+use gauntlet_detector::diagnosis::DetectorLine;
 use gauntlet_detector::feed::FeedLine;
 use gauntlet_probes::entity::InventoryLine;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::feed::{Feed, FrameFeed};
-use super::lines::{self, Content, LINES_MAX, Line};
-use super::{DetectorEnd, Received, log};
+use super::lines::{Content, LINES_MAX, Line};
+use super::{DetectorEnd, Received};
 use crate::clock::MonotonicNanos;
 
-/// How long a detector may take to attach before it counts as failed.
-pub const READY_WITHIN: Duration = Duration::from_secs(15);
+pub use self::start::{DetectorCommand, DetectorError, READY_WITHIN};
+
 /// How long a detector may take to end after its input has ended.
 pub const END_WITHIN: Duration = Duration::from_secs(5);
 /// How long a detector that was killed may take to be gone: the kernel's work, not its own.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// Lines of nonsense that are told one by one; all are counted.
 const NONSENSE_TOLD_MAX: u64 = 5;
-
-/// How to start a detector.
-#[derive(Clone, Debug)]
-pub struct DetectorCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// Where its standard error goes.
-    pub log: PathBuf,
-}
-
-/// Why a detector did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum DetectorError {
-    /// The program could not be started.
-    #[error("failed to start the detector {program}")]
-    Spawn {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It ended, or said something else, before it was ready.
-    #[error("the detector was not ready within {within:?}: {why} (its log: {log})")]
-    NotReady {
-        /// The deadline.
-        within: Duration,
-        /// What happened instead.
-        why: String,
-        /// Its standard error.
-        log: PathBuf,
-        /// Its exit code, if it ended.
-        exit_code: Option<i32>,
-    },
-}
 
 /// What a detector says, in the order in which it says it.
 #[derive(Clone, Debug)]
@@ -96,100 +60,23 @@ pub struct DetectorProcess {
     pub name: String,
     /// It asks for frames.
     pub takes_frames: bool,
+    /// It reads the recording that it was told of, in a replay.
+    pub reads_recording: bool,
     sync_id: u64,
     synced: bool,
+    /// Its input was ended, so it may end.
+    input_ended: bool,
     ended: bool,
+    /// It was killed for a failure that has been noted.
+    given_up: bool,
     end: DetectorEnd,
 }
 
 impl DetectorProcess {
-    /// Starts a detector, tells it the inventory, and waits until it is ready.
-    ///
-    /// # Errors
-    /// [`DetectorError`] when it cannot be started or is not ready within [`READY_WITHIN`].
-    pub async fn start(command: &DetectorCommand, inventory: &[InventoryLine]) -> Result<Self, DetectorError> {
-        let mut process = Self::spawn(command).await.map_err(|source| DetectorError::Spawn {
-            program: command.program.clone(),
-            source,
-        })?;
-        inventory.iter().for_each(|line| process.tell(line));
-        process.wait_ready(command, READY_WITHIN).await?;
-        Ok(process)
-    }
-
-    async fn spawn(command: &DetectorCommand) -> std::io::Result<Self> {
-        let mut child = Command::new(&command.program)
-            .args(&command.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            // A terminal's Ctrl-C goes to the whole foreground group; the harness ends its detector itself. And what a
-            // detector starts dies with it.
-            .process_group(0)
-            .spawn()?;
-        let log = log::copy(child.stderr.take().expect("stderr is piped"), &command.log).await?;
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        Ok(Self {
-            group: id.map(Pid::from_raw),
-            feed: Feed::start(child.stdin.take().expect("stdin is piped")),
-            lines: lines::read(child.stdout.take().expect("stdout is piped")),
-            child,
-            log,
-            degraded: Vec::new(),
-            name: String::new(),
-            takes_frames: false,
-            sync_id: 0,
-            synced: true,
-            ended: false,
-            end: DetectorEnd::default(),
-        })
-    }
-
     /// Its process, while it lives.
     #[must_use]
     pub fn tgid(&self) -> Option<u32> {
         self.child.id()
-    }
-
-    async fn wait_ready(&mut self, command: &DetectorCommand, within: Duration) -> Result<(), DetectorError> {
-        let mut exit_code = None;
-        let why = match timeout(within, self.lines.recv()).await {
-            Err(_) => "it said nothing".to_owned(),
-            Ok(None) => match timeout(GONE_WITHIN, self.child.wait()).await {
-                Ok(Ok(status)) => {
-                    exit_code = status.code();
-                    // What it wrote last is why it ended.
-                    let _still_open = timeout(GONE_WITHIN, &mut self.log).await;
-                    format!("it ended ({status})")
-                }
-                Ok(Err(_)) | Err(_) => "it closed its output".to_owned(),
-            },
-            Ok(Some(line)) => match line.content {
-                Content::Told(DetectorLine::Ready {
-                    version: PROTOCOL_VERSION,
-                    detector,
-                    degraded,
-                    frames,
-                }) => {
-                    self.end.version.clone_from(&detector);
-                    (self.name, self.degraded, self.takes_frames) = (detector, degraded, frames);
-                    return Ok(());
-                }
-                Content::Told(DetectorLine::Ready { version, .. }) => {
-                    format!("it speaks version {version} of the protocol, not {PROTOCOL_VERSION}")
-                }
-                Content::Told(other) => format!("its first line was {other:?}"),
-                Content::Nonsense(text) => format!("its first line was `{text}`"),
-                Content::Flood => "its first line never ended".to_owned(),
-            },
-        };
-        Err(DetectorError::NotReady {
-            within,
-            why,
-            log: command.log.clone(),
-            exit_code,
-        })
     }
 
     /// Tells a line of the inventory. Never waits.
@@ -205,21 +92,30 @@ impl DetectorProcess {
     }
 
     /// Tells one line that is none of the inventory's, for example a frame of a recording.
-    pub(super) fn feed(&mut self, line: &FeedLine) {
+    pub(crate) fn feed(&mut self, line: &FeedLine) {
         self.feed.line(line.to_line());
     }
 
     /// Asks it to say when it has judged everything so far; [`Said::Synced`] answers.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         self.sync_id += 1;
         self.synced = false;
         let id = self.sync_id;
         self.feed(&FeedLine::Sync { id });
     }
 
-    /// Notes a failure that only its user could see.
-    pub(super) fn fail(&mut self, why: impl AsRef<str>) {
+    /// Ends its input, after what is queued. From then on it may end.
+    pub(crate) fn end_input(&mut self) {
+        self.input_ended = true;
+        self.feed.end();
+    }
+
+    /// Notes a failure that only its user could see, and kills it.
+    pub(crate) fn give_up(&mut self, why: impl AsRef<str>) {
         self.end.fail(why);
+        self.given_up = true;
+        self.ended = true;
+        self.kill();
     }
 
     /// Waits for what it says next. Safe to drop and call again; [`Said::Ended`] is the last and stays.
@@ -233,7 +129,7 @@ impl DetectorProcess {
             match ready!(self.lines.poll_recv(context)) {
                 None => {
                     self.ended = true;
-                    self.end.ended_early = true;
+                    self.end.ended_early = !self.input_ended;
                 }
                 Some(line) => {
                     if let Some(said) = self.take(line) {
@@ -265,8 +161,7 @@ impl DetectorProcess {
             Content::Nonsense(text) => self.nonsense(text),
             Content::Flood => {
                 self.end.flood_count += 1;
-                self.ended = true;
-                self.kill();
+                self.give_up(format!("it flooded: more than {LINES_MAX} lines, or lines without end"));
                 Some(Said::Ended)
             }
         }
@@ -280,9 +175,9 @@ impl DetectorProcess {
     /// Ends its input, takes what it still says, and waits for it; kills it when it does not end within [`END_WITHIN`].
     /// Statements that it made until `until_ns` are returned, later ones counted.
     pub async fn finish(mut self, until_ns: MonotonicNanos) -> (Vec<Received>, DetectorEnd) {
-        let already = self.ended;
+        let already = self.ended && !self.input_ended;
         self.end.cpu_ns = self.child.id().and_then(cpu_ns);
-        self.feed.end();
+        self.end_input();
         let deadline = Instant::now() + END_WITHIN;
         let mut in_time = Vec::new();
         while !self.ended {
@@ -303,6 +198,8 @@ impl DetectorProcess {
             Some(status) => Some(status),
             None => timeout(GONE_WITHIN, self.child.wait()).await.ok(),
         };
+        // Its last words may be on their way to the log.
+        let _still_open = timeout(GONE_WITHIN, &mut self.log).await;
         self.end.frames_dropped = self.feed.dropped();
         self.conclude(status, already, hung);
         (in_time, std::mem::take(&mut self.end))
@@ -320,8 +217,8 @@ impl DetectorProcess {
             true => format!("did not end within {END_WITHIN:?} and was killed ({ended})"),
             false => ended.clone(),
         };
-        if end.flood_count > 0 {
-            end.fail(format!("it flooded: more than {LINES_MAX} lines, or lines without end"));
+        if self.given_up {
+            // Why is known, and how it ended is our own doing.
         } else if hung {
             let outcome = end.outcome.clone();
             end.fail(format!("it {outcome}"));

@@ -167,14 +167,12 @@ pub fn resolve(specs: &[DetectorSpec]) -> Result<Vec<Asked>, ScenarioErrors> {
             }
             SpecSource::Program(program) => {
                 let name = stem(&program.display().to_string());
-                let (program, arguments) = (program.clone(), Vec::new());
-                (AskedKind::Process { program, arguments }, name)
+                (process(program.clone(), Vec::new()), name)
             }
             SpecSource::Exec(command) => {
                 let name = stem(command.split_ascii_whitespace().next().unwrap_or_default());
-                let arguments = vec!["-c".to_owned(), command.clone()];
-                let program = PathBuf::from("/bin/sh");
-                (AskedKind::Process { program, arguments }, name)
+                let (program, arguments) = through_shell(command);
+                (process(program, arguments), name)
             }
             SpecSource::Alertmanager(path) => {
                 let config = Config::load(path)?;
@@ -189,6 +187,16 @@ pub fn resolve(specs: &[DetectorSpec]) -> Result<Vec<Asked>, ScenarioErrors> {
         asked.push(Asked::ours());
     }
     Ok(asked)
+}
+
+fn process(program: PathBuf, arguments: Vec<String>) -> AskedKind {
+    AskedKind::Process { program, arguments }
+}
+
+/// The program and arguments of a shell command.
+#[must_use]
+pub fn through_shell(command: &str) -> (PathBuf, Vec<String>) {
+    (PathBuf::from("/bin/sh"), vec!["-c".to_owned(), command.to_owned()])
 }
 
 /// `threshold` of `./examples/threshold.py`.

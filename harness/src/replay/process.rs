@@ -1,43 +1,39 @@
-//! A detector that reads one recording: `PROGRAM … --replay -`, frames in on stdin, diagnoses out on stdout.
+//! One recording told to a detector's process, and what it said: frame by frame, or all at once to one that reads
+//! recordings itself (`detector/PROTOCOL.md`, "Times" and "Recordings").
 //!
-//! It is a process of its own and gets the recorder's stream, which holds inventory and frames and nothing of the truth.
-//! One that crashes, hangs, floods or talks nonsense has failed, and says why; that is for scores to punish.
+//! There is no clock in a replay: a statement counts from the frame that it is about. A detector gets the recorder's
+//! stream, which holds inventory and frames and nothing of the truth. One that fails in any way says so in
+//! [`Heard::end`]; that is for scores to punish.
 
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gauntlet_detector::baseline::{alert_count, max_z};
-use gauntlet_detector::diagnosis::{DetectorLine, Diagnosis, PROTOCOL_VERSION};
+use gauntlet_detector::feed::FeedLine;
 use gauntlet_detector::pipeline;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use gauntlet_probes::entity::InventoryLine;
+use gauntlet_probes::recording::{Record, RecordingError, RecordingReader};
+use tokio::time::{Instant, timeout_at};
 
-use crate::detectors::{DetectorEnd, Received};
+use crate::clock::MonotonicNanos;
+use crate::detectors::process::Said;
+use crate::detectors::{DetectorCommand, DetectorEnd, DetectorError, DetectorProcess, Received};
 use crate::recording::FrameSpan;
-use crate::target::namespace::{Confine, confine};
 
 /// How long a detector may take for one recording before it counts as hung, unless asked otherwise. Ours takes 30 ms for
 /// a run of 36 s; a script may need a thousand times as long.
 pub const WITHIN: Duration = Duration::from_secs(60);
-/// Most of a detector's standard error that is kept, from its end: enough for a message of why it crashed.
-const STDERR_BYTES_MAX: usize = 4096;
-/// Longest line that is taken as one; what is longer is nonsense, piece by piece.
-const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Most bytes that are read of a detector for one recording; ours prints a hundredth of it.
-const OUTPUT_BYTES_MAX: u64 = 64 << 20;
-/// Most statements that are kept for one recording; ours and its rivals make five hundred in a run of 36 s.
-const STATEMENTS_MAX: usize = 20_000;
-/// Most characters of a line that are shown.
+/// How long a detector may take over one frame that it is told; live it has 0.2 s.
+const SYNC_WITHIN: Duration = Duration::from_secs(5);
+/// Most characters of a detector's last words that are shown.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// Which detector recordings are fed to.
+/// Which detector recordings are told to.
 #[derive(Clone, Debug)]
 pub struct ReplayDetector {
-    /// The program. It takes `--replay -`.
+    /// The program.
     pub program: PathBuf,
-    /// Its arguments before `--replay -`.
+    /// Its arguments.
     pub arguments: Vec<String>,
     /// Whether it is ours; then it is known under which name it speaks.
     pub is_own: bool,
@@ -56,6 +52,9 @@ pub enum ReplayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The recorder's stream could not be handed over.
+    #[error("failed to hand over a recording: {0}")]
+    HandOver(#[from] RecordingError),
 }
 
 /// What was heard of a detector.
@@ -71,189 +70,192 @@ pub struct Heard {
     pub end: DetectorEnd,
 }
 
-/// Lets a detector read `frames` and hears it to its end.
+/// Tells a detector what the recorder wrote (`stream`) and hears it to its end.
 ///
 /// # Errors
-/// [`ReplayError`] if it cannot be started.
-pub fn hear(detector: &ReplayDetector, frames: &[u8], span: FrameSpan) -> Result<Heard, ReplayError> {
-    let failed = |source| ReplayError::Spawn {
-        program: detector.program.clone(),
-        source,
-    };
+/// [`ReplayError`] if it cannot be started, or cannot be given the recording.
+pub fn hear(detector: &ReplayDetector, stream: &[u8], span: FrameSpan) -> Result<Heard, ReplayError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(failed)?;
-    runtime.block_on(async {
-        let mut child = command(detector).spawn().map_err(failed)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (stdin, stdout) = (stdin.expect("piped"), stdout.expect("piped"));
-        let mut listener = Listener::new(span);
-        let mut complaint = Vec::new();
-        let conversation = async {
-            tokio::join!(
-                feed(stdin, frames),
-                listener.listen(stdout),
-                keep_end(stderr.expect("piped"), &mut complaint),
-            );
-            child.wait().await
-        };
-        let status = tokio::time::timeout(detector.within, conversation).await;
-        let ending = match status {
-            Ok(Ok(status)) => Ending::Status(status),
-            Ok(Err(error)) => Ending::Lost(error),
-            Err(_) => Ending::Hung(child.kill().await),
-        };
-        Ok(listener.conclude(detector, &ending, &complaint))
+        .map_err(RecordingError::from)?;
+    let files = tempfile::tempdir().map_err(RecordingError::from)?;
+    runtime.block_on(converse(detector, stream, span, files.path()))
+}
+
+async fn converse(
+    detector: &ReplayDetector,
+    stream: &[u8],
+    span: FrameSpan,
+    files: &Path,
+) -> Result<Heard, ReplayError> {
+    let recording = files.join("frames.zst");
+    std::fs::write(&recording, stream).map_err(RecordingError::from)?;
+    let mut records = RecordingReader::new(stream)?.peekable();
+    let mut inventory: Vec<InventoryLine> = Vec::new();
+    while let Some(Ok(Record::Inventory(line))) = records.next_if(|one| matches!(one, Ok(Record::Inventory(_)))) {
+        inventory.push(line);
+    }
+    let command = DetectorCommand {
+        program: detector.program.clone(),
+        arguments: detector.arguments.clone(),
+        log: files.join("log"),
+    };
+    let deadline = Instant::now() + detector.within;
+    let starting = DetectorProcess::start_replay(&command, &inventory, &recording);
+    let never_ready = match timeout_at(deadline, starting).await {
+        Ok(Ok(process)) => {
+            let conversation = Conversation {
+                process,
+                statements: Vec::new(),
+                nonsense: None,
+                deadline,
+                within: detector.within,
+            };
+            return Ok(conversation.hear(detector, records, span, &command.log).await);
+        }
+        Ok(Err(DetectorError::Spawn { program, source })) => return Err(ReplayError::Spawn { program, source }),
+        Ok(Err(DetectorError::NotReady { why, .. })) => why,
+        Err(_) => format!("it said nothing for {:?}", detector.within),
+    };
+    let why = format!("it was never ready: {never_ready}{}", last_words(&command.log));
+    Ok(Heard {
+        end: DetectorEnd::never_ready(why),
+        ..Heard::default()
     })
 }
 
-fn command(detector: &ReplayDetector) -> Command {
-    let mut command = std::process::Command::new(&detector.program);
-    command
-        .args(&detector.arguments)
-        .args(["--replay", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A terminal's Ctrl-C goes to the whole foreground group, and a detector that dies of it has not crashed. It
-        // ends with the harness, however that ends.
-        .process_group(0);
-    confine(&mut command, vec![Confine::DieWithParent]);
-    let mut command = Command::from(command);
-    command.kill_on_drop(true);
-    command
-}
-
-/// A detector that stops reading has its reasons; its end tells them.
-async fn feed(mut stdin: ChildStdin, frames: &[u8]) {
-    let _ = stdin.write_all(frames).await;
-}
-
-/// The last bytes of what it writes to standard error.
-async fn keep_end(mut stderr: ChildStderr, kept: &mut Vec<u8>) {
-    let mut chunk = [0; 1024];
-    while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
-        kept.extend_from_slice(&chunk[..length]);
-        let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
-        kept.drain(..excess);
-    }
-}
-
-/// How a process ended.
-enum Ending {
-    Status(ExitStatus),
-    Hung(std::io::Result<()>),
-    Lost(std::io::Error),
-}
-
-/// Takes a detector's lines.
-struct Listener {
-    span: FrameSpan,
-    heard: Heard,
+/// What was said in one recording, so far.
+struct Conversation {
+    process: DetectorProcess,
+    statements: Vec<Received>,
     /// The first line that was none of the protocol's, shortened.
     nonsense: Option<String>,
+    deadline: Instant,
+    within: Duration,
 }
 
-impl Listener {
-    fn new(span: FrameSpan) -> Self {
-        Self {
-            span,
-            heard: Heard::default(),
-            nonsense: None,
+impl Conversation {
+    async fn hear(
+        mut self,
+        detector: &ReplayDetector,
+        records: impl Iterator<Item = Result<Record, RecordingError>>,
+        span: FrameSpan,
+        log: &Path,
+    ) -> Heard {
+        if self.process.reads_recording {
+            self.listen(span).await;
+        } else if self.process.takes_frames {
+            self.tell(records).await;
+        } else {
+            self.process
+                .give_up("it asks neither for frames nor for the recording, so it cannot judge one");
+        }
+        let introduced_as = Some(self.process.name.clone());
+        let (_, mut end) = self.process.finish(0).await;
+        if let Some(line) = self.nonsense {
+            end.fail(format!("the first of them is `{line}`"));
+        }
+        if let Some(failure) = &mut end.failure {
+            *failure += &last_words(log);
+        }
+        Heard {
+            introduced_as,
+            speaks_as: speaks_as(detector, &self.statements),
+            statements: self.statements,
+            end,
         }
     }
 
-    async fn listen(&mut self, stdout: ChildStdout) {
-        let mut reader = BufReader::new(stdout.take(OUTPUT_BYTES_MAX));
-        let mut line = Vec::new();
-        while let Ok(1..) = (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-            if !line.trim_ascii().is_empty() {
-                self.take(&line);
-            }
-            line.clear();
-        }
-        self.heard.end.flood_count += u64::from(reader.get_ref().limit() == 0);
-    }
-
-    fn take(&mut self, line: &[u8]) {
-        let is_first = self.heard.introduced_as.is_none();
-        match serde_json::from_slice(line) {
-            Ok(DetectorLine::Ready { version, detector, .. }) if is_first && version == PROTOCOL_VERSION => {
-                self.heard.introduced_as = Some(detector);
-            }
-            Ok(DetectorLine::Diagnosis(diagnosis)) if !is_first => self.state(diagnosis),
-            Ok(DetectorLine::Summary(summary)) if !is_first => self.heard.end.summary = Some(summary),
-            Ok(
-                DetectorLine::Ready { .. }
-                | DetectorLine::Diagnosis(_)
-                | DetectorLine::Summary(_)
-                | DetectorLine::Synced { .. },
-            )
-            | Err(_) => {
-                self.heard.end.nonsense_count += 1;
-                self.nonsense
-                    .get_or_insert_with(|| shown(&String::from_utf8_lossy(line)));
-            }
-        }
-    }
-
-    /// A statement counts from the moment that it is about, which lies within the recording and not before an earlier one.
-    fn state(&mut self, diagnosis: Diagnosis) {
-        let said = &mut self.heard.statements;
-        if said.len() >= STATEMENTS_MAX {
-            self.heard.end.flood_count += 1;
-            return;
-        }
-        let not_before = said.last().map_or(self.span.first_ns, |one| one.received_ns);
-        let received_ns = diagnosis.at_ns.max(not_before).min(self.span.last_ns);
-        said.push(Received { received_ns, diagnosis });
-    }
-
-    fn conclude(self, detector: &ReplayDetector, ending: &Ending, stderr: &[u8]) -> Heard {
-        let Self {
-            mut heard, nonsense, ..
-        } = self;
-        let stderr = String::from_utf8_lossy(stderr);
-        let last_words = stderr.lines().rev().find(|line| !line.trim().is_empty());
-        let last_words = last_words.map_or_else(String::new, |line| format!(": {}", shown(line)));
-        let end = &mut heard.end;
-        end.outcome = match ending {
-            Ending::Status(status) => status.to_string(),
-            Ending::Hung(killed) => format!("did not end within {:?} and was killed ({killed:?})", detector.within),
-            Ending::Lost(error) => format!("lost: {error}"),
+    /// Hears one that reads the recording itself. A statement counts from the moment that it claims, which lies within the
+    /// recording and not before an earlier one.
+    async fn listen(&mut self, span: FrameSpan) {
+        self.process.end_input();
+        let mut not_before = span.first_ns;
+        let moment = |diagnosis_ns: MonotonicNanos| {
+            not_before = diagnosis_ns.max(not_before).min(span.last_ns);
+            not_before
         };
-        match ending {
-            Ending::Status(status) if status.success() => {}
-            Ending::Status(status) => end.fail(format!("it crashed ({status}){last_words}")),
-            Ending::Hung(_) => end.fail(format!("it hung for {:?}{last_words}", detector.within)),
-            Ending::Lost(error) => end.fail(format!("it was lost: {error}")),
+        let within = self.within;
+        if self.until(self.deadline, moment).await == Heeded::TooLate {
+            self.process.give_up(format!("it hung for {within:?}"));
         }
-        if heard.introduced_as.is_none() {
-            end.fail("it was never ready");
+    }
+
+    /// Tells frame by frame, the next one only when all was said to the one before, so that nobody looks ahead. What is
+    /// said in between counts from that frame.
+    async fn tell(&mut self, records: impl Iterator<Item = Result<Record, RecordingError>>) {
+        for record in records {
+            let frame = match record {
+                Ok(Record::Frame(frame)) => frame,
+                Ok(Record::Inventory(line)) => {
+                    self.process.tell(&line);
+                    continue;
+                }
+                // Only a salvaged recording breaks off, and it is told so far.
+                Err(_) => return,
+            };
+            let at_ns = frame.at_ns;
+            self.process.feed(&FeedLine::Frame(Box::new(frame)));
+            self.process.sync();
+            let deadline = self.deadline.min(Instant::now() + SYNC_WITHIN);
+            match self.until(deadline, |_| at_ns).await {
+                Heeded::Synced => {}
+                Heeded::Ended => return,
+                Heeded::TooLate if deadline == self.deadline => {
+                    let within = self.within;
+                    return self.process.give_up(format!("it was not through within {within:?}"));
+                }
+                Heeded::TooLate => {
+                    let why = format!("it did not answer `sync` within {SYNC_WITHIN:?}");
+                    return self.process.give_up(why);
+                }
+            }
         }
-        if let Some(line) = nonsense {
-            end.fail(format!("it said `{line}`, which is not the protocol's here"));
+    }
+
+    /// Takes what is said until it answers a `sync`, ends, or `deadline` has come. `moment` turns the moment that a
+    /// statement claims into that from which it counts.
+    async fn until(&mut self, deadline: Instant, mut moment: impl FnMut(MonotonicNanos) -> MonotonicNanos) -> Heeded {
+        loop {
+            match timeout_at(deadline, self.process.next()).await {
+                Ok(Said::Statement(Received { diagnosis, .. })) => self.statements.push(Received {
+                    received_ns: moment(diagnosis.at_ns),
+                    diagnosis,
+                }),
+                Ok(Said::Nonsense(line)) => {
+                    self.nonsense.get_or_insert(line);
+                }
+                Ok(Said::Synced) => return Heeded::Synced,
+                Ok(Said::Ended) => return Heeded::Ended,
+                Err(_) => return Heeded::TooLate,
+            }
         }
-        if end.flood_count > 0 {
-            end.fail(format!(
-                "it said more than {STATEMENTS_MAX} statements or {OUTPUT_BYTES_MAX} bytes"
-            ));
-        }
-        heard.speaks_as = speaks_as(detector, &heard);
-        heard
     }
 }
 
-/// A line as it is shown.
-fn shown(line: &str) -> String {
-    line.trim().chars().take(SHOWN_CHARS_MAX).collect()
+/// What a detector did before a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heeded {
+    Synced,
+    Ended,
+    TooLate,
+}
+
+/// The last line that it wrote to standard error, to follow a failure; empty if it wrote none.
+fn last_words(log: &Path) -> String {
+    // A log that is missing or no text holds no words.
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let shown = |line: &str| line.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+    last.map_or_else(String::new, |line| format!(": {}", shown(line)))
 }
 
 /// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement.
-fn speaks_as(detector: &ReplayDetector, heard: &Heard) -> Option<String> {
+fn speaks_as(detector: &ReplayDetector, statements: &[Received]) -> Option<String> {
     let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
-    let mut names = heard.statements.iter().map(|one| one.diagnosis.detector.as_str());
+    let mut names = statements.iter().map(|one| one.diagnosis.detector.as_str());
     if detector.is_own {
         return Some(pipeline::NAME.to_owned());
     }

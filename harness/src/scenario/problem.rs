@@ -47,6 +47,23 @@ impl Problems {
         self.0.len()
     }
 
+    /// What was read from `text`, if nothing is wrong with it; `shown` is how reports call the file.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    ///
+    /// # Panics
+    /// If a part is lacking of which no problem says so: a bug of the reader, and never a reason to go on.
+    pub(crate) fn done<T>(self, read: Option<T>, shown: &str, text: &str) -> Result<T, ScenarioErrors> {
+        match read {
+            Some(read) if self.is_empty() => Ok(read),
+            _ => {
+                assert!(!self.is_empty(), "{shown}: what has no problem is complete");
+                Err(self.into_errors(shown, text))
+            }
+        }
+    }
+
     /// The problems in the order of the text.
     #[must_use]
     pub fn into_errors(self, name: &str, text: &str) -> ScenarioErrors {
@@ -84,6 +101,17 @@ impl Problem {
     pub fn advise_word<'a>(&mut self, written: &str, valid: impl IntoIterator<Item = &'a str>) {
         self.advice = Some(did_you_mean(written, valid));
     }
+}
+
+/// One line for each problem, with its place and its advice: what tests of readers compare.
+#[cfg(test)]
+pub(crate) fn lines(errors: &ScenarioErrors) -> String {
+    let line = |problem: &Problem| {
+        let (line, column) = errors.place(problem);
+        let advice = problem.advice.as_ref().map(|advice| format!(" | {advice}"));
+        format!("{line}:{column} {}{}\n", problem.message, advice.unwrap_or_default())
+    };
+    errors.problems().iter().map(line).collect()
 }
 
 /// `did you mean …?`, or the list of what is possible.

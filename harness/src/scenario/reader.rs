@@ -31,6 +31,39 @@ pub struct Field {
     pub example: &'static str,
 }
 
+/// A field that must be written.
+pub(crate) const fn must(
+    name: &'static str,
+    kind: &'static str,
+    meaning: &'static str,
+    example: &'static str,
+) -> Field {
+    Field {
+        name,
+        kind,
+        absent: Absent::Mistake,
+        meaning,
+        example,
+    }
+}
+
+/// A field that may be left out; `absent` says what holds then.
+pub(crate) const fn may(
+    name: &'static str,
+    kind: &'static str,
+    absent: &'static str,
+    meaning: &'static str,
+    example: &'static str,
+) -> Field {
+    Field {
+        name,
+        kind,
+        absent: Absent::Means(absent),
+        meaning,
+        example,
+    }
+}
+
 /// What holds if a field is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absent {

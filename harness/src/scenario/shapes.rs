@@ -4,40 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::reader::{Absent, Field, Shape};
-
-/// A field that must be written.
-pub(crate) const fn must(
-    name: &'static str,
-    kind: &'static str,
-    meaning: &'static str,
-    example: &'static str,
-) -> Field {
-    Field {
-        name,
-        kind,
-        absent: Absent::Mistake,
-        meaning,
-        example,
-    }
-}
-
-/// A field that may be left out; `absent` says what holds then.
-pub(crate) const fn may(
-    name: &'static str,
-    kind: &'static str,
-    absent: &'static str,
-    meaning: &'static str,
-    example: &'static str,
-) -> Field {
-    Field {
-        name,
-        kind,
-        absent: Absent::Means(absent),
-        meaning,
-        example,
-    }
-}
+use super::reader::{Absent, Field, Shape, may, must};
 
 macro_rules! shapes {
     ($($(#[$doc:meta])* $name:ident $path:literal [$($field:expr),* $(,)?])*) => {

@@ -2,8 +2,7 @@
 //!
 //! `scenarios/README.md` contains these tables; a test keeps the two equal.
 
-use crate::scenario::reader::Shape;
-use crate::scenario::shapes::{may, must};
+use crate::scenario::reader::{Shape, may, must};
 
 /// The whole file.
 pub static SUITE: Shape = Shape {

@@ -81,13 +81,7 @@ fn read(
         rule.check(spec.name.as_ref(), &mut problems);
         spec.build(&mut Catalogue::new(catalogue, directory), &mut problems)
     });
-    match suite {
-        Some(suite) if problems.is_empty() => Ok(suite),
-        _ => {
-            assert!(!problems.is_empty(), "a suite without problems is complete");
-            Err(problems.into_errors(shown, text))
-        }
-    }
+    problems.done(suite, shown, text)
 }
 
 /// What the file says, with holes where it could not be read.

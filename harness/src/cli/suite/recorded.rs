@@ -24,8 +24,8 @@ use crate::suite::plan::SuitePlan;
 pub(super) fn run(args: &SuiteRunArgs, plan: &SuitePlan, recordings: &Path) -> anyhow::Result<Exit> {
     let Some(detector) = detector(&args.detector)? else {
         eprintln!(
-            "gauntlet: with --replay the detector is `gauntlet` or one PROGRAM, which reads a recording with `--replay -` \
-             and speaks under its own name"
+            "gauntlet: with --replay there is one detector, under the name that it calls itself: `gauntlet`, PROGRAM or \
+             exec:COMMAND"
         );
         return Ok(Exit::InvalidScenario);
     };

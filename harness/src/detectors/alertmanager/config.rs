@@ -10,44 +10,16 @@ use gauntlet_detector::diagnosis::Mechanism;
 use super::matcher::Matcher;
 use super::template::Template;
 use crate::app::file::API_VERSION;
-use crate::scenario::ScenarioErrors;
 use crate::scenario::problem::Problems;
-use crate::scenario::reader::{self, Absent, Field, Fields, Shape};
-use crate::scenario::tree::{self, Node, Span};
+use crate::scenario::reader::{self, Fields, Shape, may, must};
+use crate::scenario::tree::{Node, Span};
+use crate::scenario::{ScenarioErrors, document};
 
 const KIND: &str = "Alertmanager";
 /// A free port that nobody but this machine reaches.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// Confidence of a rule that states none: as likely right as wrong.
 const CONFIDENCE: f64 = 0.5;
-
-const fn must(name: &'static str, kind: &'static str, meaning: &'static str, example: &'static str) -> Field {
-    let absent = Absent::Mistake;
-    Field {
-        name,
-        kind,
-        absent,
-        meaning,
-        example,
-    }
-}
-
-const fn may(
-    name: &'static str,
-    kind: &'static str,
-    absent: &'static str,
-    meaning: &'static str,
-    example: &'static str,
-) -> Field {
-    let absent = Absent::Means(absent);
-    Field {
-        name,
-        kind,
-        absent,
-        meaning,
-        example,
-    }
-}
 
 static FILE: Shape = Shape {
     path: "file",
@@ -194,18 +166,8 @@ impl Config {
     /// All that is wrong with it.
     pub fn parse(shown: &str, text: &str) -> Result<Self, ScenarioErrors> {
         let mut problems = Problems::default();
-        let config = match tree::parse(text) {
-            Ok(root) => read_file(&root, &mut problems),
-            Err(error) => {
-                let advice = "from here on the text is not YAML; the rest was not read";
-                problems.add(error.span, error.message).advise(advice);
-                None
-            }
-        };
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(problems.into_errors(shown, text)),
-        }
+        let config = document(text, &mut problems).and_then(|root| read_file(&root, &mut problems));
+        problems.done(config, shown, text)
     }
 }
 
@@ -323,19 +285,11 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::scenario::problem::lines;
 
     fn check(text: &str, expected: Expect) {
         let errors = Config::parse("alerts.yaml", text).expect_err("it is wrong");
-        let lines: Vec<String> = errors
-            .problems()
-            .iter()
-            .map(|problem| {
-                let (line, column) = errors.place(problem);
-                let advice = problem.advice.as_deref().unwrap_or("–");
-                format!("{line}:{column} {} ({advice})\n", problem.message)
-            })
-            .collect();
-        expected.assert_eq(&lines.concat());
+        expected.assert_eq(&lines(&errors));
     }
 
     #[test]
@@ -354,15 +308,15 @@ spec:
       mechanismus: app.slow
 "#,
             expect![[r#"
-                2:7 `Alerts` is not possible here (did you mean `Alertmanager`?)
-                4:11 `localhost` is no address with a port (for example `127.0.0.1:9099`, or `0.0.0.0:9099` for all interfaces)
-                6:18 `severity` is no condition on a label (as in Alertmanager: `severity="page"`, `!=`, `=~` or `!~`; in YAML within single quotes)
-                6:30 `(a` is no regular expression: unclosed group (as in Alertmanager: `severity="page"`, `!=`, `=~` or `!~`; in YAML within single quotes)
-                7:25 `{{service` is no text with labels (a label is written `{{service}}`, the whole in quotes)
-                8:18 there is no mechanism `network.filtr` (did you mean `network.filter`?)
-                9:19 must be a share from 0 to 1 (for example `30%` or `0.3`)
-                10:16 an entity is one thing (one of `service`, `pod` and `node`, or `caller` with `callee`)
-                11:7 `rule` has no field `mechanismus` (did you mean `mechanism`?)
+                2:7 `Alerts` is not possible here | did you mean `Alertmanager`?
+                4:11 `localhost` is no address with a port | for example `127.0.0.1:9099`, or `0.0.0.0:9099` for all interfaces
+                6:18 `severity` is no condition on a label | as in Alertmanager: `severity="page"`, `!=`, `=~` or `!~`; in YAML within single quotes
+                6:30 `(a` is no regular expression: unclosed group | as in Alertmanager: `severity="page"`, `!=`, `=~` or `!~`; in YAML within single quotes
+                7:25 `{{service` is no text with labels | a label is written `{{service}}`, the whole in quotes
+                8:18 there is no mechanism `network.filtr` | did you mean `network.filter`?
+                9:19 must be a share from 0 to 1 | for example `30%` or `0.3`
+                10:16 an entity is one thing | one of `service`, `pod` and `node`, or `caller` with `callee`
+                11:7 `rule` has no field `mechanismus` | did you mean `mechanism`?
             "#]],
         );
     }

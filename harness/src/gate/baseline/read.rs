@@ -4,122 +4,108 @@ use crate::app::file::API_VERSION;
 use crate::check::validity::Class;
 use crate::gate::evidence::{Answer, Case, Evidence};
 use crate::plan::Seed;
-use crate::scenario::ScenarioErrors;
 use crate::scenario::model::Arm;
 use crate::scenario::problem::Problems;
-use crate::scenario::reader::{Absent, Field, Fields, Shape, boolean, choice, count, duration, list, number, text};
-use crate::scenario::tree::{self, Node, Value};
+use crate::scenario::reader::{Fields, Shape, boolean, choice, count, duration, list, may, must, number, text};
+use crate::scenario::tree::{Node, Value};
+use crate::scenario::{ScenarioErrors, document};
 use crate::score::matching::Rank;
 use crate::score::moments::TimeTo;
 use crate::suite::outcome::Mode;
 
 use super::{KIND, arm_word, mode_word};
 
-const fn field(name: &'static str, kind: &'static str, meaning: &'static str, example: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        absent: Absent::Mistake,
-        meaning,
-        example,
-    }
-}
-
-const fn optional(name: &'static str, kind: &'static str, without: &'static str, meaning: &'static str) -> Field {
-    Field {
-        name,
-        kind,
-        absent: Absent::Means(without),
-        meaning,
-        example: "",
-    }
-}
-
 static FILE: Shape = Shape {
     path: "baseline",
     fields: &[
-        field("apiVersion", "text", "version of the format", API_VERSION),
-        field("kind", "text", "what the file is", KIND),
-        field("metadata", "mapping", "its name", "{name: nightly}"),
-        field("spec", "mapping", "what was answered", "{…}"),
+        must("apiVersion", "text", "version of the format", API_VERSION),
+        must("kind", "text", "what the file is", KIND),
+        must("metadata", "mapping", "its name", "{name: nightly}"),
+        must("spec", "mapping", "what was answered", "{…}"),
     ],
 };
 
 static METADATA: Shape = Shape {
     path: "metadata",
-    fields: &[field("name", "text", "name of the suite or corpus", "nightly")],
+    fields: &[must("name", "text", "name of the suite or corpus", "nightly")],
 };
 
 static SPEC: Shape = Shape {
     path: "spec",
     fields: &[
-        field("digest", "text", "digest of the suite or corpus", "\"4e1f…\""),
-        field("mode", "live or replay", "where the evidence came from", "replay"),
-        field(
+        must("digest", "text", "digest of the suite or corpus", "\"4e1f…\""),
+        must("mode", "live or replay", "where the evidence came from", "replay"),
+        must(
             "detector",
             "text",
             "name and version of the detector",
             "\"gauntlet-detector 0.1.0\"",
         ),
-        field("planned", "count", "number of cases that were asked for", "150"),
-        field("cases", "list", "the cases that ended", "[…]"),
+        must("planned", "count", "number of cases that were asked for", "150"),
+        must("cases", "list", "the cases that ended", "[…]"),
     ],
 };
 
 static CASE: Shape = Shape {
     path: "case",
     fields: &[
-        field("scenario", "text", "name of the scenario", "cache-crash"),
-        field("trial", "count", "trial, from 1", "1"),
-        field("seed", "number, or digits in quotes", "seed of the run", "11"),
-        optional(
+        must("scenario", "text", "name of the scenario", "cache-crash"),
+        must("trial", "count", "trial, from 1", "1"),
+        must("seed", "number, or digits in quotes", "seed of the run", "11"),
+        may(
             "recording",
             "hexadecimal digits",
             "a live run",
             "first digits of the recording's digest",
+            "",
         ),
-        field("app", "text", "name of the application", "shop"),
-        optional(
+        must("app", "text", "name of the application", "shop"),
+        may(
             "class",
             "text",
             "the scenario has no class",
             "the scenario's label `class`",
+            "",
         ),
-        field(
+        must(
             "arm",
             "fault, surge, placebo or none",
             "what silence and alarms mean",
             "fault",
         ),
-        field("validity", "class", "what the run is good for", "VALID"),
-        optional(
+        must("validity", "class", "what the run is good for", "VALID"),
+        may(
             "residue",
             "boolean",
             "nothing was left behind",
             "whether any attempt left something behind",
+            "",
         ),
-        optional(
+        may(
             "ac1",
             "number",
             "no cause was to be named",
             "AC@1 on entity and mechanism",
+            "",
         ),
-        optional(
+        may(
             "rank",
             "number or `absent`",
             "no cause was to be named",
             "rank of the first right answer",
+            "",
         ),
-        optional("ttd", "time", "no cause was to be named", "time to detect"),
-        optional("ttrc", "time", "no cause was to be named", "time to root cause"),
-        field("falseAlarms", "count", "number of false alarms", "0"),
-        field("faultFree", "duration", "time without a reason for an alarm", "11.200s"),
-        optional("said", "text", "nothing was named", "rank 1 of the final answer"),
-        optional(
+        may("ttd", "time", "no cause was to be named", "time to detect", ""),
+        may("ttrc", "time", "no cause was to be named", "time to root cause", ""),
+        must("falseAlarms", "count", "number of false alarms", "0"),
+        must("faultFree", "duration", "time without a reason for an alarm", "11.200s"),
+        may("said", "text", "nothing was named", "rank 1 of the final answer", ""),
+        may(
             "failure",
             "text",
             "the detector did not fail",
             "how the detector failed",
+            "",
         ),
     ],
 };
@@ -133,22 +119,8 @@ const COUNT_MAX: u32 = 1_000_000;
 /// All that is wrong with it.
 pub fn read(shown: &str, text: &str) -> Result<Evidence, ScenarioErrors> {
     let mut problems = Problems::default();
-    let evidence = match tree::parse(text) {
-        Ok(root) => file(&root, &mut problems),
-        Err(error) => {
-            problems
-                .add(error.span, error.message)
-                .advise("from here on the text is not YAML; the rest was not read");
-            None
-        }
-    };
-    match evidence {
-        Some(evidence) if problems.is_empty() => Ok(evidence.sorted()),
-        Some(_) | None => {
-            assert!(!problems.is_empty(), "a baseline without problems is complete");
-            Err(problems.into_errors(shown, text))
-        }
-    }
+    let evidence = document(text, &mut problems).and_then(|root| file(&root, &mut problems));
+    problems.done(evidence, shown, text).map(Evidence::sorted)
 }
 
 fn file(root: &Node, problems: &mut Problems) -> Option<Evidence> {

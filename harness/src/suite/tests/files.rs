@@ -5,7 +5,7 @@ use std::path::Path;
 use expect_test::{Expect, expect, expect_file};
 
 use super::support::shipped;
-use crate::scenario::{catalogue, shapes::tables};
+use crate::scenario::{catalogue, problem::lines, shapes::tables, tests::check_documentation};
 use crate::suite::{load, shapes, spec::read_text};
 
 /// A valid suite, of which each test replaces a part.
@@ -22,7 +22,7 @@ spec:
 fn check(from: &str, to: &str, expected: Expect) {
     assert!(VALID.contains(from), "nothing to replace: {from}");
     let text = VALID.replace(from, to);
-    let lines = match read_text("t.yaml", &text, &shipped()) {
+    let found = match read_text("t.yaml", &text, &shipped()) {
         Ok(suite) => {
             let names: Vec<&str> = suite.scenarios.iter().map(|one| one.scenario.name.as_str()).collect();
             let seeds: Vec<String> = suite.seeds.iter().map(|seed| seed.0.to_string()).collect();
@@ -33,20 +33,9 @@ fn check(from: &str, to: &str, expected: Expect) {
                 suite.retries
             )
         }
-        Err(errors) => errors
-            .problems()
-            .iter()
-            .map(|problem| {
-                let (line, column) = errors.place(problem);
-                let advice = problem
-                    .advice
-                    .as_ref()
-                    .map_or(String::new(), |advice| format!(" | {advice}"));
-                format!("{line}:{column} {}{advice}\n", problem.message)
-            })
-            .collect(),
+        Err(errors) => lines(&errors),
     };
-    expected.assert_eq(&lines);
+    expected.assert_eq(&found);
 }
 
 #[test]
@@ -260,16 +249,7 @@ fn an_unknown_suite_is_answered_with_a_near_name() {
     assert!(load("cache-flush", &shipped()).is_err());
 }
 
-/// The tables of the documentation are those that the reader checks with. `UPDATE_EXPECT=1` writes them.
 #[test]
 fn the_documentation_has_every_field() {
-    const BEGIN: &str =
-        "<!-- suite fields: begin (written by `UPDATE_EXPECT=1 cargo test -p gauntlet-harness documentation`) -->\n";
-    const END: &str = "<!-- suite fields: end -->\n";
-    let path = shipped().join("README.md");
-    let text = std::fs::read_to_string(&path).expect("scenarios/README.md");
-    let (before, rest) = text.split_once(BEGIN).expect("the mark of the tables' begin");
-    let (_, after) = rest.split_once(END).expect("the mark of the tables' end");
-    let expected = format!("{before}{BEGIN}\n{}{END}{after}", tables(shapes::ALL));
-    expect_file![path].assert_eq(&expected);
+    check_documentation("suite fields", &tables(shapes::ALL));
 }
