@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,8 @@ pub const CASES_FILE: &str = "cases.jsonl";
 pub const RESULT_FILE: &str = "suite.json";
 /// Directory of the run directories.
 pub const RUNS: &str = "runs";
+/// How long a lock may outlive its holder: a program that it was about to start has a copy until it has begun.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// Version of the files.
 const STORE_VERSION: u32 = 1;
 
@@ -205,14 +208,7 @@ impl Store {
         let path = directory.join(CASES_FILE);
         let opened = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let file = opened.map_err(file_error("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let path = directory.to_owned();
-                return Err(StoreError::Busy { path });
-            }
-            Err(TryLockError::Error(source)) => return Err(file_error("lock", &path)(source)),
-        }
+        lock(&file, &path, directory)?;
         let mut store = Self {
             directory: directory.to_owned(),
             header,
@@ -307,6 +303,22 @@ impl Store {
         let result = self.result();
         write_json(&self.directory.join(RESULT_FILE), &result)?;
         Ok(result)
+    }
+}
+
+/// Makes the directory ours alone.
+fn lock(file: &File, path: &Path, directory: &Path) -> Result<(), StoreError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PATIENCE / 20),
+            Err(TryLockError::WouldBlock) => {
+                let path = directory.to_owned();
+                return Err(StoreError::Busy { path });
+            }
+            Err(TryLockError::Error(source)) => return Err(file_error("lock", path)(source)),
+        }
     }
 }
 
