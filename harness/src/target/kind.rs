@@ -19,5 +19,6 @@ pub mod network;
 pub mod ready;
 pub mod split;
 pub mod lifecycle;
+pub mod removal;
 pub mod ownership;
 pub mod leftovers;
