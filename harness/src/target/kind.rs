@@ -19,6 +19,7 @@ pub mod network;
 pub mod ready;
 pub mod split;
 pub mod lifecycle;
+pub mod removal;
 pub mod ownership;
 pub mod leftovers;
 pub mod image;

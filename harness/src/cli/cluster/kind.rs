@@ -14,6 +14,7 @@ use crate::target::kind::containers::{self, NodeContainer};
 use crate::target::kind::lifecycle::{self, Lifetime, MadeCluster, UpError, UpOptions};
 use crate::target::kind::name::ClusterName;
 use crate::target::kind::record::{ClusterRecord, StateDirectory};
+use crate::target::kind::removal;
 use crate::timeline::Cancel;
 
 /// Makes a cluster that stays.
@@ -51,7 +52,7 @@ pub fn up(name: &ClusterName, options: &UpOptions) -> anyhow::Result<Exit> {
 /// When there is no runtime to work with.
 pub fn down(name: &ClusterName) -> anyhow::Result<Exit> {
     let state = StateDirectory::of_this_machine();
-    Ok(match runtime()?.block_on(lifecycle::down(&state, name)) {
+    Ok(match runtime()?.block_on(removal::down(&state, name)) {
         Ok(true) => {
             println!("cluster {name} is down");
             Exit::Pass

@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use super::access::AccessError;
-use super::lifecycle;
 use super::own_namespace::{self, NamespaceError};
 use super::record::{NamespaceRecord, RecordError, StateDirectory};
+use super::removal;
 use crate::doctor::error_chain;
 use crate::target::holder::Holder;
 
@@ -29,7 +29,7 @@ pub async fn sweep(state: &StateDirectory) -> Swept {
             continue;
         }
         let what = format!("kind cluster {}", record.name);
-        match lifecycle::remove(state, &record.name).await {
+        match removal::remove(state, &record.name).await {
             Ok(_) => swept.done.push(format!("{what}: removed")),
             Err(error) => swept.failed.push(format!("{what}: {}", error_chain(&error))),
         }

@@ -1,36 +1,34 @@
-//! Makes a cluster with kind, and removes what is Gauntlet's of one: whole, half made, or left by a process that was killed.
+//! Makes a cluster with kind, whole or not at all.
 //!
-//! Invariant: a record is on disk before anything is made, and goes after everything is gone. Containers are removed only if
-//! they bear our mark. Does not decide whether a cluster may be used; see [`super::ownership`].
+//! Invariant: a record is on disk before anything is made. Does not decide whether a cluster may be used; see
+//! [`super::ownership`].
+
+mod error;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kube::config::Kubeconfig;
-
-use super::access::AccessError;
 use super::config::{PodNetwork, kind_config};
 use super::containers::{self, NodeContainer, docker};
 use super::docker::ToolFailure;
 use super::name::ClusterName;
 use super::network;
-use super::node_image::{self, NodeImageError, Pulling};
+use super::node_image::{self, Pulling};
 use super::ownership::NAMESPACE;
-use super::prerequisites::{self, Shortage, Wanted};
-use super::program::{Call, kill_marked};
-use super::ready::{self, NotReady};
+use super::prerequisites::{self, Wanted};
+use super::program::Call;
+use super::ready;
 use super::record::{ClusterRecord, RecordError, StateDirectory};
+use super::removal::remove;
 use super::split::{Doer, Split};
 use crate::target::holder::Holder;
+
+pub use self::error::UpError;
 
 /// Nodes beside the control plane, unless another number is asked for.
 pub const NODES: u16 = 3;
 /// Longest that kind may take; the fixture's clusters take a minute, on a busy machine several.
 const KIND_WITHIN: Duration = Duration::from_secs(600);
-/// Longest that removing may take: containers that were asked for just before appear a moment later.
-const REMOVED_WITHIN: Duration = Duration::from_secs(120);
-/// After a killed creation nothing must have appeared for so long.
-const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// How a cluster is made.
 #[derive(Clone, Debug)]
@@ -80,115 +78,6 @@ pub struct MadeCluster {
     pub nodes: Vec<String>,
     /// Whose time it took.
     pub split: Split,
-}
-
-/// There is no cluster. What had been made of it is gone, unless it was said that it is not.
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    /// This machine cannot hold it.
-    #[error(transparent)]
-    Shortage(#[from] Shortage),
-    /// The name is taken.
-    #[error(
-        "kind cluster {name} is there and Gauntlet did not make it; choose another --name, or use it with --cluster existing"
-    )]
-    OfOthers {
-        /// The name.
-        name: ClusterName,
-    },
-    /// It is there.
-    #[error("cluster {name} is up already; choose another --name or take it down")]
-    AlreadyUp {
-        /// The name.
-        name: ClusterName,
-    },
-    /// Somebody is making it.
-    #[error("process {tgid} holds cluster {name}; wait for it, or choose another --name")]
-    Held {
-        /// The name.
-        name: ClusterName,
-        /// The process.
-        tgid: u32,
-    },
-    /// kind would add to a file that is there.
-    #[error("{} is there, and a cluster's kubeconfig is a file of its own; name another with --kubeconfig", path.display())]
-    KubeconfigTaken {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The node image.
-    #[error(transparent)]
-    NodeImage(#[from] NodeImageError),
-    /// `kind` or `docker` failed.
-    #[error(transparent)]
-    Tool(#[from] ToolFailure),
-    /// It does not serve.
-    #[error(transparent)]
-    NotReady(#[from] NotReady),
-    /// Its kubeconfig cannot be used.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// What is on disk about it.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The rest of an earlier one of this name is in the way.
-    #[error("failed to remove what is left of cluster {name}")]
-    Rest {
-        /// The name.
-        name: ClusterName,
-        /// Why.
-        #[source]
-        source: Box<RemoveError>,
-    },
-    /// Somebody asked to stop.
-    #[error("interrupted while cluster {name} came up; what was made of it is gone")]
-    Interrupted {
-        /// The name.
-        name: ClusterName,
-    },
-}
-
-impl UpError {
-    /// True when nothing was tried because this machine or the names given do not fit: exit code 69.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Shortage(_) | Self::OfOthers { .. } | Self::Held { .. } | Self::KubeconfigTaken { .. } => true,
-            Self::NodeImage(error) => matches!(error, NodeImageError::NotHere { .. }),
-            Self::AlreadyUp { .. }
-            | Self::Tool(_)
-            | Self::NotReady(_)
-            | Self::Access(_)
-            | Self::Record(_)
-            | Self::Rest { .. }
-            | Self::Interrupted { .. } => false,
-        }
-    }
-}
-
-/// Something of a cluster is still there; its record is, too, so that it can be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoveError {
-    /// The container engine said no.
-    #[error("failed to remove the nodes of cluster {name}")]
-    Nodes {
-        /// The name.
-        name: ClusterName,
-        /// Why.
-        #[source]
-        source: ToolFailure,
-    },
-    /// They do not go.
-    #[error("{} of cluster {name} did not go within {} s; `docker rm --force` them", nodes.join(", "), REMOVED_WITHIN.as_secs())]
-    Stay {
-        /// The name.
-        name: ClusterName,
-        /// Its nodes that are left.
-        nodes: Vec<String>,
-    },
-    /// Files.
-    #[error(transparent)]
-    Record(#[from] RecordError),
 }
 
 /// Makes a cluster and waits until it serves. When `interrupt` comes first, or anything fails, what was made is removed.
@@ -353,7 +242,7 @@ impl Making<'_> {
     }
 
     async fn create(&self, network: PodNetwork) -> Result<(), UpError> {
-        let mark = self.state.mark(&self.record.name);
+        let mark = self.state.mark(self.record);
         std::fs::create_dir_all(&mark).map_err(|source| RecordError::making(&mark, source))?;
         let config = kind_config(self.options.workers, &self.record.id, &mark, network);
         let kubeconfig = self.record.kubeconfig.to_string_lossy();
@@ -406,131 +295,6 @@ async fn limit(nodes: &[NodeContainer], millicores: u32, mark: &str) -> Result<(
     docker(&arguments, "", mark).await.map(drop)
 }
 
-/// Takes our cluster of this name down, and says whether there was anything of it.
-///
-/// # Errors
-/// [`DownError`]; one that is not ours, or that a live process holds, is left alone.
-pub async fn down(state: &StateDirectory, name: &ClusterName) -> Result<bool, DownError> {
-    prerequisites::basics().await?;
-    let holder = state.cluster(name)?.and_then(|record| record.holder);
-    if let Some(holder) = holder.filter(Holder::is_alive) {
-        return Err(DownError::Held {
-            name: name.clone(),
-            tgid: holder.tgid,
-        });
-    }
-    let foreign = containers::of_cluster(name)
-        .await?
-        .iter()
-        .any(|node| node.mark.is_none());
-    if foreign {
-        return Err(DownError::OfOthers { name: name.clone() });
-    }
-    Ok(remove(state, name).await?)
-}
-
-/// A cluster was not taken down, or not wholly.
-#[derive(Debug, thiserror::Error)]
-pub enum DownError {
-    /// It is somebody else's.
-    #[error(
-        "kind cluster {name} was not made by Gauntlet, and was left alone; `kind delete cluster --name {name}` removes it"
-    )]
-    OfOthers {
-        /// The name.
-        name: ClusterName,
-    },
-    /// It is in use.
-    #[error("process {tgid} holds cluster {name}; end it first, and it takes the cluster down itself")]
-    Held {
-        /// The name.
-        name: ClusterName,
-        /// The process.
-        tgid: u32,
-    },
-    /// There is no container engine.
-    #[error(transparent)]
-    Shortage(#[from] Shortage),
-    /// The container engine said no.
-    #[error(transparent)]
-    Tool(#[from] ToolFailure),
-    /// What is on disk about it.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// It does not go.
-    #[error(transparent)]
-    Remove(#[from] RemoveError),
-}
-
-impl DownError {
-    /// True when nothing was touched because it must not or cannot be here: exit code 69.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::OfOthers { .. } | Self::Held { .. } | Self::Shortage(_))
-    }
-}
-
-/// Removes what there is of our cluster of this name, and says whether there was anything.
-///
-/// Containers without our mark stay, also those that kind calls by the same name.
-///
-/// # Errors
-/// [`RemoveError`].
-pub async fn remove(state: &StateDirectory, name: &ClusterName) -> Result<bool, RemoveError> {
-    let record = state.cluster(name)?;
-    let was_unfinished = record.as_ref().is_some_and(|record| record.holder.is_some());
-    let id = record.as_ref().map_or("", |record| record.id.as_str());
-    if !id.is_empty() {
-        kill_marked(id);
-    }
-    let removed = remove_nodes(name, if was_unfinished { QUIET_FOR } else { Duration::ZERO }).await?;
-    if let Some(record) = &record {
-        remove_kubeconfig(record);
-    }
-    state.forget(name)?;
-    Ok(removed || record.is_some())
-}
-
-/// Removes our nodes until there were none for `quiet_for`.
-async fn remove_nodes(name: &ClusterName, quiet_for: Duration) -> Result<bool, RemoveError> {
-    let failed = |source| RemoveError::Nodes {
-        name: name.clone(),
-        source,
-    };
-    let (began, mut quiet_since, mut any) = (Instant::now(), Instant::now(), false);
-    loop {
-        let nodes = containers::of_cluster(name).await.map_err(failed)?;
-        let ours: Vec<NodeContainer> = nodes.into_iter().filter(|node| node.mark.is_some()).collect();
-        if ours.is_empty() {
-            if quiet_since.elapsed() >= quiet_for {
-                return Ok(any);
-            }
-            tokio::time::sleep(QUIET_FOR / 5).await;
-            continue;
-        }
-        if began.elapsed() > REMOVED_WITHIN {
-            return Err(RemoveError::Stay {
-                name: name.clone(),
-                nodes: ours.into_iter().map(|node| node.name).collect(),
-            });
-        }
-        any = true;
-        containers::remove(&ours, "").await.map_err(failed)?;
-        quiet_since = Instant::now();
-    }
-}
-
-/// Removes the file if it still is what kind wrote: somebody may have added their own clusters to it.
-fn remove_kubeconfig(record: &ClusterRecord) {
-    let only_ours = Kubeconfig::read_from(&record.kubeconfig).is_ok_and(|file| {
-        let mut contexts = file.contexts.iter().map(|context| context.name.as_str());
-        contexts.all(|name| name == record.name.context())
-    });
-    if only_ours {
-        let _ = std::fs::remove_file(&record.kubeconfig);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -551,28 +315,5 @@ mod tests {
         ] {
             assert_eq!(kind_step(line).as_deref(), step, "{line}");
         }
-    }
-
-    #[test]
-    fn a_kubeconfig_to_which_others_added_theirs_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config");
-        let record = ClusterRecord {
-            name: "demo".parse().unwrap(),
-            id: "7".to_owned(),
-            kubeconfig: path.clone(),
-            holder: None,
-        };
-        let file = |contexts: &str| format!("contexts: [{contexts}]\n");
-        let (ours, theirs) = (
-            "{name: kind-demo, context: {cluster: c}}",
-            "{name: prod, context: {cluster: p}}",
-        );
-        std::fs::write(&path, file(&format!("{ours}, {theirs}"))).unwrap();
-        remove_kubeconfig(&record);
-        assert!(path.exists());
-        std::fs::write(&path, file(ours)).unwrap();
-        remove_kubeconfig(&record);
-        assert!(!path.exists());
     }
 }

@@ -2,22 +2,27 @@
 //!
 //! Everything that can be refused is refused before anything is changed. Does not know what will be done to the cluster.
 
+mod error;
+
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::access::{AccessError, ClusterAccess};
+use super::access::ClusterAccess;
 use super::api::{ApiError, call};
 use super::containers;
-use super::lifecycle::{self, Lifetime, RemoveError, UpError, UpOptions};
+use super::lifecycle::{self, Lifetime, UpOptions};
 use super::name::ClusterName;
-use super::own_namespace::{self, NamespaceError};
-use super::permission::{NotPermitted, permitted_context};
+use super::own_namespace;
+use super::permission::permitted_context;
 use super::prerequisites;
 use super::record::{ClusterRecord, NamespaceRecord, RecordError, StateDirectory};
+use super::removal;
 use crate::target::holder::Holder;
+
+pub use self::error::{ReleaseError, ResolveError};
 
 /// The namespace that is used unless another is named.
 pub const NAMESPACE: &str = "gauntlet";
@@ -89,7 +94,7 @@ impl KindClusterRef {
     /// [`ReleaseError`]; `gauntlet recover` tries again.
     pub async fn release(self) -> Result<(), ReleaseError> {
         if let Origin::MadeForThisProcess(name) = &self.origin {
-            lifecycle::remove(&self.state, name).await?;
+            removal::remove(&self.state, name).await?;
         }
         if let Some(record) = &self.namespace_record {
             own_namespace::remove(&self.access.client().await?, &self.access.namespace).await?;
@@ -112,98 +117,6 @@ impl KindClusterRef {
             Some(record) => self.state.release_namespace(record),
             None => Ok(()),
         }
-    }
-}
-
-/// What was made for a run is still there.
-#[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
-    /// The cluster.
-    #[error(transparent)]
-    Remove(#[from] RemoveError),
-    /// The namespace.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// The way to it.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// What is on disk about it.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-/// There is no cluster to use.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// It must not be used.
-    #[error(transparent)]
-    NotPermitted(#[from] NotPermitted),
-    /// Its nodes are elsewhere.
-    #[error(
-        "node {node} of context {context} runs on another kernel than this machine's; nothing was touched. Faults and probes \
-         work from the nodes' own machine: run Gauntlet there"
-    )]
-    Elsewhere {
-        /// The context.
-        context: String,
-        /// A node that is not here.
-        node: String,
-    },
-    /// A node of one of ours was stopped.
-    #[error("node {node} does not run; `docker start {node}`, or take the cluster down with `gauntlet cluster down`")]
-    Stopped {
-        /// The node.
-        node: String,
-    },
-    /// Nothing is on disk about one of ours.
-    #[error(
-        "Gauntlet made cluster {name}, but its kubeconfig is not among the records of this user; take it down with `gauntlet \
-         cluster down --target kind --name {name}`"
-    )]
-    Unrecorded {
-        /// The name.
-        name: ClusterName,
-    },
-    /// It could not be made.
-    #[error(transparent)]
-    Up(#[from] UpError),
-    /// Its rest is in the way.
-    #[error(transparent)]
-    Remove(#[from] RemoveError),
-    /// Its namespace.
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    /// It cannot be reached.
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    /// Its API said no.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// What is on disk about it.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-impl ResolveError {
-    /// True when the cluster or this machine is not fit, and nothing was touched: exit code 69. Otherwise something failed.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::NotPermitted(_)
-            | Self::Elsewhere { .. }
-            | Self::Stopped { .. }
-            | Self::Unrecorded { .. }
-            | Self::Access(_) => true,
-            Self::Up(error) => error.is_unavailable(),
-            Self::Namespace(error) => matches!(error, NamespaceError::OfOthers { .. }),
-            Self::Remove(_) | Self::Api(_) | Self::Record(_) => false,
-        }
-    }
-
-    /// True when somebody asked to stop; what was made is gone.
-    #[must_use]
-    pub fn is_interruption(&self) -> bool {
-        matches!(self, Self::Up(UpError::Interrupted { .. }))
     }
 }
 
@@ -234,7 +147,7 @@ pub async fn resolve(
             let access = made.record.access(namespace);
             let entered = enter(state, access, Origin::MadeForThisProcess(name.clone())).await;
             if entered.is_err() {
-                lifecycle::remove(state, name).await?;
+                removal::remove(state, name).await?;
             }
             entered
         }
@@ -261,15 +174,15 @@ pub async fn resolve_existing(
 
 /// The record of our cluster of this name, if it is up.
 async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<ClusterRecord>, ResolveError> {
-    prerequisites::basics().await.map_err(UpError::from)?;
-    let nodes = containers::of_cluster(name).await.map_err(UpError::from)?;
+    prerequisites::basics().await.map_err(lifecycle::UpError::from)?;
+    let nodes = containers::of_cluster(name).await.map_err(lifecycle::UpError::from)?;
     if nodes.iter().any(|node| node.mark.is_none()) {
-        return Err(UpError::OfOthers { name: name.clone() }.into());
+        return Err(lifecycle::UpError::OfOthers { name: name.clone() }.into());
     }
     match state.cluster(name)? {
         Some(record) if record.holder.is_none() && nodes.is_empty() => {
             // Somebody removed its nodes with other means.
-            lifecycle::remove(state, name).await?;
+            removal::remove(state, name).await?;
             Ok(None)
         }
         Some(record) if record.holder.is_none() => match nodes.into_iter().find(|node| !node.is_running) {

@@ -99,10 +99,12 @@ impl StateDirectory {
         self.of_cluster(name).join("kubeconfig")
     }
 
-    /// A directory that is mounted into its node containers, and marks them as ours.
+    /// A directory that is mounted into its node containers, and marks them as ours. It is another one for each cluster that
+    /// ever had the name.
     #[must_use]
-    pub fn mark(&self, name: &ClusterName) -> PathBuf {
-        self.of_cluster(name).join("made-by-gauntlet")
+    pub fn mark(&self, record: &ClusterRecord) -> PathBuf {
+        self.of_cluster(&record.name)
+            .join(format!("made-by-gauntlet-{}", record.id))
     }
 
     /// The record of a cluster.
@@ -148,14 +150,17 @@ impl StateDirectory {
         fs::rename(&complete, &path).map_err(failed("write", &path))
     }
 
-    /// Removes a cluster's files, its record last.
+    /// Removes a cluster's files, its record last. Does nothing when the name is another cluster's by now.
     ///
     /// # Errors
     /// [`RecordError`].
-    pub fn forget(&self, name: &ClusterName) -> Result<(), RecordError> {
-        let directory = self.of_cluster(name);
+    pub fn forget(&self, record: &ClusterRecord) -> Result<(), RecordError> {
+        if self.cluster(&record.name)?.is_none_or(|now| now.id != record.id) {
+            return Ok(());
+        }
+        let directory = self.of_cluster(&record.name);
         absent_is_fine(fs::remove_dir_all(&directory)).map_err(failed("remove", &directory))?;
-        let path = self.cluster_record(name);
+        let path = self.cluster_record(&record.name);
         absent_is_fine(fs::remove_file(&path)).map_err(failed("remove", &path))
     }
 
@@ -300,10 +305,16 @@ mod tests {
         assert_eq!(state.cluster(&name).unwrap(), Some(first));
         let settled = record("demo", None);
         state.replace(&settled).unwrap();
-        assert_eq!(state.all_clusters().unwrap(), [settled]);
-        fs::create_dir_all(state.mark(&name)).unwrap();
-        state.forget(&name).unwrap();
-        state.forget(&name).unwrap();
+        assert_eq!(state.all_clusters().unwrap(), [settled.clone()]);
+        fs::create_dir_all(state.mark(&settled)).unwrap();
+        let earlier = ClusterRecord {
+            id: "6".to_owned(),
+            ..settled.clone()
+        };
+        state.forget(&earlier).unwrap();
+        assert!(state.mark(&settled).is_dir(), "the name is another cluster's by now");
+        state.forget(&settled).unwrap();
+        state.forget(&settled).unwrap();
         assert!(state.all_clusters().unwrap().is_empty());
         assert_eq!(fs::read_dir(state.clusters()).unwrap().count(), 0);
     }
