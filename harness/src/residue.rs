@@ -83,9 +83,7 @@ impl fmt::Display for Finding {
 /// The state of these pods and nodes.
 #[must_use]
 pub fn snapshot(pods: &[PodHandle], nodes: &[NodeHandle]) -> ResidueState {
-    let pods = pods
-        .iter()
-        .map(|pod| (pod_place(pod), &pod.netns, &pod.cgroup));
+    let pods = pods.iter().map(|pod| (pod_place(pod), &pod.netns, &pod.cgroup));
     let nodes = nodes
         .iter()
         .map(|node| (format!("node {}", node.name), &node.netns, &node.cgroup));
@@ -134,7 +132,8 @@ pub fn host_snapshot(own: &str) -> ResidueState {
 impl ResidueState {
     /// Forgets pods that exist no more, and with them everything that was theirs.
     pub fn forget(&mut self, pods: &[PodHandle]) {
-        self.0.retain(|place, _| !pods.iter().any(|pod| *place == pod_place(pod)));
+        self.0
+            .retain(|place, _| !pods.iter().any(|pod| *place == pod_place(pod)));
     }
 }
 

@@ -21,9 +21,7 @@ pub const POSTGRES_LETS_IN: &str = "host all all 0.0.0.0/0 trust";
 #[must_use]
 pub fn redis_arguments(addresses: &str, port: u16, max_memory_mib: Option<u32>) -> Vec<String> {
     let port = port.to_string();
-    let mut arguments = strings(&[
-        "--port", &port, "--bind", addresses, "--save", "", "--appendonly", "no",
-    ]);
+    let mut arguments = strings(&["--port", &port, "--bind", addresses, "--save", "", "--appendonly", "no"]);
     arguments.extend(strings(&["--protected-mode", "no", "--daemonize", "no"]));
     if let Some(mebibytes) = max_memory_mib {
         let bytes = (u64::from(mebibytes) << 20).to_string();
@@ -49,7 +47,10 @@ pub fn postgres_settings(addresses: &str, port: u16) -> Vec<String> {
         "full_page_writes=off".to_owned(),
         "jit=off".to_owned(),
     ];
-    settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
+    settings
+        .into_iter()
+        .flat_map(|setting| ["-c".to_owned(), setting])
+        .collect()
 }
 
 fn strings(parts: &[&str]) -> Vec<String> {
@@ -65,6 +66,9 @@ mod tests {
         assert!(!redis_arguments("0.0.0.0", 6379, None).contains(&"--maxmemory".to_owned()));
         let bounded = redis_arguments("10.0.0.1 127.0.0.1", 6379, Some(64)).join(" ");
         assert!(bounded.contains("--bind 10.0.0.1 127.0.0.1 "), "{bounded}");
-        assert!(bounded.ends_with("--maxmemory 67108864 --maxmemory-policy allkeys-lru"), "{bounded}");
+        assert!(
+            bounded.ends_with("--maxmemory 67108864 --maxmemory-policy allkeys-lru"),
+            "{bounded}"
+        );
     }
 }

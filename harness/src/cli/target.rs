@@ -126,12 +126,17 @@ impl TargetArgs {
         let cluster = self.cluster.as_deref();
         let cluster = cluster.ok_or(missing("--cluster", "the name of a kind cluster, or `existing`"))?;
         let kubeconfig = self.kubeconfig.clone();
-        let kubeconfig = kubeconfig.ok_or(missing("--kubeconfig", "the cluster's own file; none is used by default"))?;
+        let kubeconfig = kubeconfig.ok_or(missing(
+            "--kubeconfig",
+            "the cluster's own file; none is used by default",
+        ))?;
         let context = match (cluster, &self.i_own_this_cluster) {
             (EXISTING, Some(context)) => context.clone(),
             (EXISTING, None) => {
                 let file = Kubeconfig::read_from(&kubeconfig).ok();
-                let saw = file.and_then(|file| file.current_context).unwrap_or_else(|| "not set".to_owned());
+                let saw = file
+                    .and_then(|file| file.current_context)
+                    .unwrap_or_else(|| "not set".to_owned());
                 return Err(Refusal::NotOwned { kubeconfig, saw });
             }
             (name, _) => format!("{CONTEXT_PREFIX}{name}"),
@@ -145,7 +150,10 @@ impl TargetArgs {
                 namespace: self.namespace.clone().unwrap_or_else(random),
             },
             images: Images {
-                app: app.ok_or(missing("--app-image", "an image on the cluster's nodes whose entry point is gauntlet-app"))?,
+                app: app.ok_or(missing(
+                    "--app-image",
+                    "an image on the cluster's nodes whose entry point is gauntlet-app",
+                ))?,
                 redis: self.redis_image.clone(),
                 postgres: self.postgres_image.clone(),
             },
@@ -168,7 +176,10 @@ mod tests {
     }
 
     fn resolve(flags: &str) -> Result<RunTarget, Refusal> {
-        Line::try_parse_from(["run"].into_iter().chain(flags.split_whitespace())).expect("flags").target.resolve()
+        Line::try_parse_from(["run"].into_iter().chain(flags.split_whitespace()))
+            .expect("flags")
+            .target
+            .resolve()
     }
 
     fn refused(flags: &str, words: &str) {
@@ -179,13 +190,20 @@ mod tests {
     #[test]
     fn a_cluster_is_never_used_silently() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "apiVersion: v1\nkind: Config\ncurrent-context: production\n").expect("written");
+        std::fs::write(
+            file.path(),
+            "apiVersion: v1\nkind: Config\ncurrent-context: production\n",
+        )
+        .expect("written");
         let kubeconfig = format!("--target kind --app-image a:1 --kubeconfig {}", file.path().display());
         assert!(matches!(resolve(""), Ok(RunTarget::Local)));
         refused("--cluster fixture", "--cluster is for --target kind");
         refused("--target kind --kubeconfig f", "--cluster");
         refused("--target kind --cluster fixture", "--kubeconfig");
-        refused(&format!("{kubeconfig} --cluster existing"), "is production, and nobody said that it may be broken");
+        refused(
+            &format!("{kubeconfig} --cluster existing"),
+            "is production, and nobody said that it may be broken",
+        );
         let context = |flags: &str| match resolve(&format!("{kubeconfig} {flags}")).expect(flags) {
             RunTarget::Kind(options) => options.access.context,
             RunTarget::Local => panic!("not local"),

@@ -69,7 +69,10 @@ pub(super) async fn up(
         }
     };
     let (pods, nodes, took) = (cluster.pods().len(), cluster.nodes().len(), began.elapsed());
-    let mut text = format!("cluster is up: {pods} pods on {nodes} nodes, {:.1} s", took.as_secs_f64());
+    let mut text = format!(
+        "cluster is up: {pods} pods on {nodes} nodes, {:.1} s",
+        took.as_secs_f64()
+    );
     if let Some(words) = cluster.words() {
         let kubernetes = cluster.up_took();
         text += &format!(
@@ -140,7 +143,8 @@ pub(super) async fn down(order: &RunOrder, cluster: Cluster) -> Result<Duration,
 /// # Errors
 /// Why it is still there, in words.
 pub async fn remove_recorded(record: &Path) -> Result<Option<String>, String> {
-    let text = std::fs::read_to_string(record).map_err(|error| format!("failed to read {}: {error}", record.display()))?;
+    let text =
+        std::fs::read_to_string(record).map_err(|error| format!("failed to read {}: {error}", record.display()))?;
     let access: ClusterAccess =
         serde_json::from_str(&text).map_err(|error| format!("{} is not understood: {error}", record.display()))?;
     let what = format!("namespace {} of {}", access.namespace, access.context);
@@ -176,7 +180,10 @@ impl Before {
     /// What differs now, in the pods that are still the same and the nodes. A pod that was replaced took its state along.
     pub(super) async fn residue(mut self, cluster: &Cluster) -> Vec<String> {
         let now = cluster.pods();
-        let is_same = |pod: &PodHandle| now.iter().any(|one| one.name == pod.name && one.netns_inode == pod.netns_inode);
+        let is_same = |pod: &PodHandle| {
+            now.iter()
+                .any(|one| one.name == pod.name && one.netns_inode == pod.netns_inode)
+        };
         let gone: Vec<PodHandle> = self.pods.extract_if(.., |pod| !is_same(pod)).collect();
         self.state.forget(&gone);
         let deadline = Instant::now() + RESIDUE_SETTLES_WITHIN;
@@ -196,7 +203,10 @@ pub(super) async fn settled(cluster: &Cluster, recorder: &mut Recorder<'_>) -> (
     let began = Instant::now();
     let steps = RefCell::new(recorder);
     let settled = cluster.settle(&|text| steps.borrow_mut().step(text)).await;
-    (began.elapsed(), settled.err().map(|error| error_chain(&error)).into_iter().collect())
+    (
+        began.elapsed(),
+        settled.err().map(|error| error_chain(&error)).into_iter().collect(),
+    )
 }
 
 /// What is in one state and not in the other, in words.

@@ -47,7 +47,10 @@ const REACHED_WITHIN: Duration = Duration::from_secs(30);
 /// How long this machine may take to have found all pods once they serve.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
 /// Labels of a control plane's node, today's and that of 1.20.
-const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+const CONTROL_PLANE: [&str; 2] = [
+    "node-role.kubernetes.io/control-plane",
+    "node-role.kubernetes.io/master",
+];
 
 /// How an application is brought up on a cluster.
 #[derive(Clone, Debug)]
@@ -90,7 +93,9 @@ impl KindCluster {
         let (hierarchies, entry) = (Hierarchies::detect()?, entrance(&client).await?);
         let mut kubernetes = Stopwatch::default();
         progress(&format!("making namespace {}", access.namespace));
-        kubernetes.time(rollout::make_namespace(&client, &access.namespace, progress)).await?;
+        kubernetes
+            .time(rollout::make_namespace(&client, &access.namespace, progress))
+            .await?;
         let watch = Watch::start(&client, &access.namespace, hierarchies).await?;
         let objects = Objects::of(Blueprint {
             app,
@@ -99,7 +104,9 @@ impl KindCluster {
             dns,
         });
         progress("applying objects");
-        kubernetes.time(rollout::apply(&client, &access.namespace, &objects)).await?;
+        kubernetes
+            .time(rollout::apply(&client, &access.namespace, &objects))
+            .await?;
         let entrance = watch.nodes().into_iter().find(|node| node.name.as_str() == entry);
         let lacks = || KindError::Lacks {
             what: format!("node {entry} with an address"),
@@ -114,7 +121,9 @@ impl KindCluster {
             watch,
             version,
         };
-        kubernetes.time(cluster.wait_ready(options.ready_within, progress)).await?;
+        kubernetes
+            .time(cluster.wait_ready(options.ready_within, progress))
+            .await?;
         progress("waiting until every node leads to every service");
         cluster.wait_found().await?;
         kubernetes.time(cluster.wait_reached(&objects)).await?;
@@ -188,7 +197,10 @@ impl KindCluster {
     pub async fn set_target_port(&self, workload: &str, port: Option<u16>) -> Result<(), KindError> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &self.access.namespace);
         let of_workload = ListParams::default().labels(&format!("{NAME_LABEL}={workload}"));
-        let services = api.list(&of_workload).await.map_err(KindError::api("list the Services of", workload))?;
+        let services = api
+            .list(&of_workload)
+            .await
+            .map_err(KindError::api("list the Services of", workload))?;
         if services.items.is_empty() {
             let what = format!("Service of workload {workload}");
             return Err(KindError::Lacks { what });
@@ -221,7 +233,9 @@ impl KindCluster {
     pub async fn down(self) -> Result<Duration, KindError> {
         let mut kubernetes = Stopwatch::default();
         if !self.keep {
-            kubernetes.time(rollout::remove_namespace(&self.client, &self.access.namespace)).await?;
+            kubernetes
+                .time(rollout::remove_namespace(&self.client, &self.access.namespace))
+                .await?;
         }
         Ok(kubernetes.0)
     }
@@ -237,7 +251,9 @@ impl KindCluster {
         loop {
             let own = self.watch.own_pods();
             let pods = self.pods();
-            let unfound = own.iter().find(|pod| !pods.iter().any(|found| found.name.as_str() == pod.name_any()));
+            let unfound = own
+                .iter()
+                .find(|pod| !pods.iter().any(|found| found.name.as_str() == pod.name_any()));
             let Some(unfound) = unfound else { return Ok(()) };
             if began.elapsed() >= FOUND_WITHIN {
                 return Err(KindError::Slow {
@@ -251,7 +267,10 @@ impl KindCluster {
 
     async fn wait_reached(&self, objects: &Objects) -> Result<(), KindError> {
         let dials = self.watch.description().dials;
-        let wanted = objects.services.iter().filter_map(|service| dials.get_key_value(&service.name_any()));
+        let wanted = objects
+            .services
+            .iter()
+            .filter_map(|service| dials.get_key_value(&service.name_any()));
         let wanted: Vec<_> = wanted.map(|(name, dial)| (name.clone(), *dial)).collect();
         let nodes = self.nodes();
         let waited = tokio::task::spawn_blocking(move || reach::wait(&nodes, &wanted, REACHED_WITHIN));
@@ -261,7 +280,9 @@ impl KindCluster {
 
 impl fmt::Debug for KindCluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KindCluster").field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("KindCluster")
+            .field("access", &self.access)
+            .finish_non_exhaustive()
     }
 }
 
@@ -291,7 +312,10 @@ async fn version(client: &Client, access: &ClusterAccess) -> Result<String, Kind
 /// Virtual address of the cluster's name server.
 async fn name_server(client: &Client) -> Result<IpAddr, KindError> {
     let api: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let service = api.get_opt(DNS_OBJECT).await.map_err(KindError::api("look for Service", DNS_OBJECT))?;
+    let service = api
+        .get_opt(DNS_OBJECT)
+        .await
+        .map_err(KindError::api("look for Service", DNS_OBJECT))?;
     let ip = service.and_then(|service| service.spec?.cluster_ip?.parse().ok());
     ip.ok_or_else(|| KindError::Lacks {
         what: format!("name server (Service {SYSTEM_NAMESPACE}/{DNS_OBJECT})"),
@@ -301,7 +325,10 @@ async fn name_server(client: &Client) -> Result<IpAddr, KindError> {
 /// Name of the node from which load enters. On a cluster without a control plane of its own, the first by name.
 async fn entrance(client: &Client) -> Result<String, KindError> {
     let api: Api<Node> = Api::all(client.clone());
-    let nodes = api.list(&ListParams::default()).await.map_err(KindError::api("list", "nodes"))?;
+    let nodes = api
+        .list(&ListParams::default())
+        .await
+        .map_err(KindError::api("list", "nodes"))?;
     let is_control_plane = |node: &&Node| CONTROL_PLANE.iter().any(|label| node.labels().contains_key(*label));
     let of_control_plane = nodes.items.iter().find(is_control_plane).map(ResourceExt::name_any);
     let first = || nodes.items.iter().map(ResourceExt::name_any).min();

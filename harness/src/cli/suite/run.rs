@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{SuiteRunArgs, conclude, exit_of, recorded};
+use crate::cli::Exit;
 use crate::cli::live::{Locking, Session, programs};
 use crate::cli::recover::undo_all;
-use crate::cli::Exit;
 use crate::detectors::spec::AskedKind;
 use crate::doctor::error_chain;
 use crate::plan::Seed;

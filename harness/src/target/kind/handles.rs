@@ -14,8 +14,8 @@ use gauntlet_probes::entity::NodeName;
 
 use super::docker::{ToolFailure, docker};
 use crate::fault::process::members;
-use crate::target::namespace::netns_inode;
 use crate::target::local::cgroup::Hierarchies;
+use crate::target::namespace::netns_inode;
 use crate::target::{CgroupPaths, NetnsFd, NodeHandle};
 
 /// Depth below a node's cgroup to which pods are looked for; kubelet's are three or four below.
@@ -70,7 +70,14 @@ pub struct PodPlace {
 /// # Errors
 /// [`HandleError`] when it is no container of this machine.
 pub fn node(name: &NodeName, ip: Ipv4Addr, hierarchies: &Hierarchies) -> Result<NodeHandle, HandleError> {
-    let inspected = docker(&["inspect", "--type", "container", "--format", "{{.State.Pid}} {{.Id}}", name.as_str()]);
+    let inspected = docker(&[
+        "inspect",
+        "--type",
+        "container",
+        "--format",
+        "{{.State.Pid}} {{.Id}}",
+        name.as_str(),
+    ]);
     let answer = inspected.map_err(|source| HandleError::NotHere {
         node: name.clone(),
         source,
@@ -107,7 +114,9 @@ pub fn pod(node: &NodeHandle, uid: &str, hierarchies: &Hierarchies) -> Option<Po
     let below = find(&node.cgroup.unified, uid, DEPTH_MAX)?;
     let relative = below.strip_prefix(&node.cgroup.unified).ok()?.to_str()?;
     let cgroup = hierarchies.paths(&format!("{}/{relative}", node.cgroup.relative));
-    let (netns, netns_inode) = members(&cgroup.unified).into_iter().find_map(|tgid| netns_of(tgid).ok())?;
+    let (netns, netns_inode) = members(&cgroup.unified)
+        .into_iter()
+        .find_map(|tgid| netns_of(tgid).ok())?;
     Some(PodPlace {
         cgroup,
         netns,
@@ -167,9 +176,16 @@ mod tests {
     #[test]
     fn a_node_is_its_container_wherever_its_first_process_is() {
         let id = "a7b142d0ffd4";
-        let check = |text: &str, expected: Option<&str>| assert_eq!(node_cgroup(text, id).as_deref(), expected, "{text}");
-        check("5:cpu:/docker/a7b142d0ffd4\n0::/docker/a7b142d0ffd4/init.scope\n", Some("/docker/a7b142d0ffd4"));
-        check("0::/system.slice/docker-a7b142d0ffd4.scope\n", Some("/system.slice/docker-a7b142d0ffd4.scope"));
+        let check =
+            |text: &str, expected: Option<&str>| assert_eq!(node_cgroup(text, id).as_deref(), expected, "{text}");
+        check(
+            "5:cpu:/docker/a7b142d0ffd4\n0::/docker/a7b142d0ffd4/init.scope\n",
+            Some("/docker/a7b142d0ffd4"),
+        );
+        check(
+            "0::/system.slice/docker-a7b142d0ffd4.scope\n",
+            Some("/system.slice/docker-a7b142d0ffd4.scope"),
+        );
         check("0::/user.slice\n", None);
         assert_eq!(parse("1727 a7b1\n"), Some((1727, "a7b1".to_owned())));
         assert_eq!(parse("0 a7b1\n"), None, "a container that does not run");
@@ -180,7 +196,10 @@ mod tests {
         for below in [
             format!("kubelet/kubepods/burstable/pod{UID}"),
             format!("kubelet/kubepods/pod{UID}"),
-            format!("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort-pod{}.slice", UID.replace('-', "_")),
+            format!(
+                "kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort-pod{}.slice",
+                UID.replace('-', "_")
+            ),
         ] {
             let root = tempfile::tempdir().expect("a directory");
             let wanted = root.path().join(&below);

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use kube::ResourceExt;
 
 use super::handles::PodPlace;
-use super::names::{DNS_OBJECT, NAME_LABEL, SYSTEM_NAMESPACE, SYSTEM_NAME_LABEL};
+use super::names::{DNS_OBJECT, NAME_LABEL, SYSTEM_NAME_LABEL, SYSTEM_NAMESPACE};
 use crate::target::local::layout::DNS_SERVICE;
 use crate::target::{Dial, NodeHandle, PodHandle};
 
@@ -86,16 +86,21 @@ impl Seen {
             if let Some(handle) = pod_handle(pod, &info, place) {
                 description.pods.push(handle);
             }
-            description.lines.insert(About::Pod(info.name.clone()), InventoryLine::Pod(info));
+            description
+                .lines
+                .insert(About::Pod(info.name.clone()), InventoryLine::Pod(info));
         }
         // The application's pods first, as on the local target.
-        description
-            .pods
-            .sort_by(|a, b| (a.service.as_str() == DNS_SERVICE, &a.name).cmp(&(b.service.as_str() == DNS_SERVICE, &b.name)));
+        description.pods.sort_by(|a, b| {
+            (a.service.as_str() == DNS_SERVICE, &a.name).cmp(&(b.service.as_str() == DNS_SERVICE, &b.name))
+        });
         for service in &self.services {
-            let Some(mut info) = service_info(service, own) else { continue };
+            let Some(mut info) = service_info(service, own) else {
+                continue;
+            };
             info.endpoints = self.behind(service, own);
-            info.endpoints.retain(|pod| description.lines.contains_key(&About::Pod(pod.clone())));
+            info.endpoints
+                .retain(|pod| description.lines.contains_key(&About::Pod(pod.clone())));
             if let Some(port) = info.ports.first() {
                 let dial = Dial {
                     ip: info.cluster_ip,
@@ -114,10 +119,20 @@ impl Seen {
         let same = |endpoints: &&Arc<Endpoints>| {
             endpoints.namespace() == service.namespace() && endpoints.name_any() == service.name_any()
         };
-        let subsets = self.endpoints.iter().find(same).and_then(|endpoints| endpoints.subsets.as_ref());
-        let addresses = subsets.into_iter().flatten().filter_map(|subset| subset.addresses.as_ref());
+        let subsets = self
+            .endpoints
+            .iter()
+            .find(same)
+            .and_then(|endpoints| endpoints.subsets.as_ref());
+        let addresses = subsets
+            .into_iter()
+            .flatten()
+            .filter_map(|subset| subset.addresses.as_ref());
         let pods = addresses.flatten().filter_map(|address| {
-            let target = address.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+            let target = address
+                .target_ref
+                .as_ref()
+                .filter(|target| target.kind.as_deref() == Some("Pod"))?;
             let namespace = target.namespace.as_deref().unwrap_or(own);
             Some(PodName::new(told_name(namespace, target.name.as_deref()?, own)))
         });
@@ -213,7 +228,9 @@ fn pod_info(pod: &Pod, own: &str, place: &PodPlace) -> Option<PodInfo> {
 
 /// The service whose replica a pod is, by the labels that the makers of clusters and applications give.
 fn service_of(pod: &Pod) -> Option<String> {
-    let label = [NAME_LABEL, SYSTEM_NAME_LABEL, COMPONENT_LABEL].iter().find_map(|label| pod.labels().get(*label))?;
+    let label = [NAME_LABEL, SYSTEM_NAME_LABEL, COMPONENT_LABEL]
+        .iter()
+        .find_map(|label| pod.labels().get(*label))?;
     let is_dns = label == DNS_OBJECT && pod.namespace().as_deref() == Some(SYSTEM_NAMESPACE);
     Some(if is_dns { DNS_SERVICE.to_owned() } else { label.clone() })
 }
@@ -225,7 +242,11 @@ fn pod_handle(pod: &Pod, info: &PodInfo, place: &PodPlace) -> Option<PodHandle> 
     if !is_ours || spec.host_network == Some(true) {
         return None;
     }
-    let port = spec.containers.iter().flat_map(|container| container.ports.iter().flatten()).next()?;
+    let port = spec
+        .containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten())
+        .next()?;
     Some(PodHandle {
         name: info.name.clone(),
         service,
@@ -242,7 +263,11 @@ fn pod_handle(pod: &Pod, info: &PodInfo, place: &PodPlace) -> Option<PodHandle> 
 fn service_info(service: &Service, own: &str) -> Option<ServiceInfo> {
     let spec = service.spec.as_ref()?;
     let (namespace, name) = (service.namespace()?, service.name_any());
-    let ports = spec.ports.iter().flatten().filter_map(|port| u16::try_from(port.port).ok());
+    let ports = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|port| u16::try_from(port.port).ok());
     let mut ports: Vec<u16> = ports.collect();
     // The same port for two transports is one port.
     ports.dedup();
@@ -278,10 +303,14 @@ pub(super) mod tests {
     fn service(namespace: &str, name: &str, ip: &str, pods: &[&str]) -> (Service, Endpoints) {
         let metadata = json!({"namespace": namespace, "name": name});
         let service = json!({"metadata": metadata, "spec": {"clusterIP": ip, "ports": [{"port": 6379}]}});
-        let target = |pod: &&str| json!({"ip": "10.244.1.9", "targetRef": {"kind": "Pod", "namespace": namespace, "name": pod}});
+        let target =
+            |pod: &&str| json!({"ip": "10.244.1.9", "targetRef": {"kind": "Pod", "namespace": namespace, "name": pod}});
         let addresses: Vec<_> = pods.iter().map(target).collect();
         let endpoints = json!({"metadata": metadata, "subsets": [{"addresses": addresses}]});
-        (serde_json::from_value(service).expect("a service"), serde_json::from_value(endpoints).expect("endpoints"))
+        (
+            serde_json::from_value(service).expect("a service"),
+            serde_json::from_value(endpoints).expect("endpoints"),
+        )
     }
 
     fn place(inode: u64) -> PodPlace {
@@ -309,19 +338,27 @@ pub(super) mod tests {
             netns_inode: 1,
             cgroup: on.cgroup,
         };
-        let (services, endpoints) = services.into_iter().map(|(one, other)| (Arc::new(one), Arc::new(other))).unzip();
+        let (services, endpoints) = services
+            .into_iter()
+            .map(|(one, other)| (Arc::new(one), Arc::new(other)))
+            .unzip();
         let seen = Seen {
             pods: pods.into_iter().map(Arc::new).collect(),
             services,
             endpoints,
             nodes: vec![Arc::new(node)],
         };
-        let places = places.iter().map(|(uid, inode)| ((*uid).to_owned(), place(*inode))).collect();
+        let places = places
+            .iter()
+            .map(|(uid, inode)| ((*uid).to_owned(), place(*inode)))
+            .collect();
         seen.describe("shop", &BTreeMap::from([(NodeName::new("n1"), handle)]), &places)
     }
 
     fn check(lines: impl IntoIterator<Item = InventoryLine>, expected: &expect_test::Expect) {
-        let lines = lines.into_iter().map(|line| serde_json::to_string(&line).expect("JSON"));
+        let lines = lines
+            .into_iter()
+            .map(|line| serde_json::to_string(&line).expect("JSON"));
         expected.assert_eq(&lines.collect::<Vec<_>>().join("\n"));
     }
 
@@ -342,7 +379,11 @@ pub(super) mod tests {
         let description = described(pods, services, &[("cache-0", 9), ("coredns-1", 2), ("proxy-1", 1)]);
         check(description.lines.into_values(), &expect_test::expect![[r#""#]]);
         let handles: Vec<_> = description.pods.iter().map(|pod| pod.name.as_str()).collect();
-        assert_eq!(handles, ["cache-0", "kube-system/coredns-1"], "system pods are nobody's to break");
+        assert_eq!(
+            handles,
+            ["cache-0", "kube-system/coredns-1"],
+            "system pods are nobody's to break"
+        );
         assert_eq!(description.dials["cache"].port, 6379);
     }
 
@@ -360,7 +401,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_pod_that_is_replaced_is_gone_first() {
-        let of = |ip: &str, inode| described(vec![pod("shop", "cache-0", CACHE, ip)], Vec::new(), &[("cache-0", inode)]);
+        let of = |ip: &str, inode| {
+            described(
+                vec![pod("shop", "cache-0", CACHE, ip)],
+                Vec::new(),
+                &[("cache-0", inode)],
+            )
+        };
         let (before, now) = (of("10.244.1.9", 9), of("10.244.1.10", 10));
         check(changes(&before.lines, &now.lines), &expect_test::expect![[r#""#]]);
         let nothing = described(Vec::new(), Vec::new(), &[]);

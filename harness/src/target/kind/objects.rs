@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::names::{
-    APP_CONFIG, APP_FILE, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, PART_OF_LABEL, REPLICA_LABEL, SEED_FILE, seed_config,
+    APP_CONFIG, APP_FILE, MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, PART_OF_LABEL, REPLICA_LABEL, SEED_FILE,
+    seed_config,
 };
 use super::pods::{Images, pod_spec};
 use crate::app::App;
@@ -56,7 +57,9 @@ impl Objects {
             ..Self::default()
         };
         for (name, service) in &app.spec.services {
-            objects.services.push(blueprint.service(name, name, service, Behind::Workload));
+            objects
+                .services
+                .push(blueprint.service(name, name, service, Behind::Workload));
             match service.kind {
                 ServiceKind::Http => objects.deployments.push(blueprint.deployment(name, service)),
                 ServiceKind::Redis | ServiceKind::Postgres => {
@@ -68,7 +71,9 @@ impl Objects {
             }
             if service.kind == ServiceKind::Postgres {
                 let sql = seed_sql(&app.spec, name);
-                objects.config_maps.push(blueprint.config_map(&seed_config(name), SEED_FILE, &sql));
+                objects
+                    .config_maps
+                    .push(blueprint.config_map(&seed_config(name), SEED_FILE, &sql));
             }
         }
         objects
@@ -77,9 +82,18 @@ impl Objects {
     /// How many pods they will have.
     #[must_use]
     pub fn pod_count(&self) -> usize {
-        let deployments = self.deployments.iter().filter_map(|object| object.spec.as_ref()?.replicas);
-        let sets = self.stateful_sets.iter().filter_map(|object| object.spec.as_ref()?.replicas);
-        deployments.chain(sets).map(|replicas| usize::try_from(replicas).unwrap_or(0)).sum()
+        let deployments = self
+            .deployments
+            .iter()
+            .filter_map(|object| object.spec.as_ref()?.replicas);
+        let sets = self
+            .stateful_sets
+            .iter()
+            .filter_map(|object| object.spec.as_ref()?.replicas);
+        deployments
+            .chain(sets)
+            .map(|replicas| usize::try_from(replicas).unwrap_or(0))
+            .sum()
     }
 }
 
@@ -181,7 +195,11 @@ mod tests {
     }
 
     fn names<T: kube::ResourceExt>(objects: &[T]) -> String {
-        objects.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>().join(" ")
+        objects
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -209,13 +227,22 @@ mod tests {
     fn a_replica_is_reached_by_its_own_name_and_a_workload_by_its_ready_pods() {
         let objects = shop();
         let service = |name: &str| {
-            let found = objects.services.iter().find(|object| object.metadata.name.as_deref() == Some(name));
+            let found = objects
+                .services
+                .iter()
+                .find(|object| object.metadata.name.as_deref() == Some(name));
             serde_json::to_value(found.expect("it is there")).expect("JSON")["spec"].clone()
         };
         let (workload, replica) = (service("cache"), service("cache-1"));
         assert_eq!(workload["selector"], json!({NAME_LABEL: "cache"}));
         assert_eq!(replica["selector"], json!({REPLICA_LABEL: "cache-1"}));
-        assert_eq!((&workload["publishNotReadyAddresses"], &replica["publishNotReadyAddresses"]), (&json!(false), &json!(true)));
+        assert_eq!(
+            (
+                &workload["publishNotReadyAddresses"],
+                &replica["publishNotReadyAddresses"]
+            ),
+            (&json!(false), &json!(true))
+        );
         assert_eq!(replica["ports"][0]["targetPort"], 6379);
     }
 

@@ -58,7 +58,10 @@ pub(super) fn pod_spec(blueprint: Blueprint<'_>, name: &str, service: &ServiceSp
     let fields = container.as_object_mut().expect("made of an object");
     fields.insert("name".to_owned(), json!(name));
     fields.insert("imagePullPolicy".to_owned(), json!("IfNotPresent"));
-    fields.insert("ports".to_owned(), json!([{"name": "tcp", "protocol": "TCP", "containerPort": port}]));
+    fields.insert(
+        "ports".to_owned(),
+        json!([{"name": "tcp", "protocol": "TCP", "containerPort": port}]),
+    );
     if let Some(limits) = limits(service) {
         fields.insert("resources".to_owned(), limits);
     }
@@ -184,12 +187,20 @@ mod tests {
 
     #[test]
     fn an_http_service_reads_the_declaration_and_asks_the_name_server_in_its_own_domain() {
-        check("web", json!({"kind": "http", "cpuMillicores": 250}), &expect_test::expect![[r#""#]]);
+        check(
+            "web",
+            json!({"kind": "http", "cpuMillicores": 250}),
+            &expect_test::expect![[r#""#]],
+        );
     }
 
     #[test]
     fn a_redis_is_bounded_as_it_is_elsewhere() {
-        check("cache", json!({"kind": "redis", "maxMemoryMib": 64, "memoryMib": 96}), &expect_test::expect![[r#""#]]);
+        check(
+            "cache",
+            json!({"kind": "redis", "maxMemoryMib": 64, "memoryMib": 96}),
+            &expect_test::expect![[r#""#]],
+        );
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub(super) fn wait(nodes: &[NodeHandle], dials: &[(String, Dial)], patience: Dur
     let silent = std::thread::scope(|scope| {
         let from = |node| scope.spawn(move || first_silent(node, dials, deadline));
         let threads: Vec<_> = nodes.iter().map(from).collect();
-        let answers = threads.into_iter().map(|thread| thread.join().expect("connecting does not panic"));
+        let answers = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("connecting does not panic"));
         answers.flatten().collect::<Vec<_>>()
     });
     match silent.into_iter().next() {
@@ -48,7 +50,10 @@ fn first_silent(node: &NodeHandle, dials: &[(String, Dial)], deadline: Instant) 
     });
     match silent {
         Ok(None) => None,
-        Ok(Some((name, dial))) => Some(format!("the way from node {} to service {name} ({})", node.name, dial.ip)),
+        Ok(Some((name, dial))) => Some(format!(
+            "the way from node {} to service {name} ({})",
+            node.name, dial.ip
+        )),
         Err(error) => Some(format!("entering the network of node {} ({error})", node.name)),
     }
 }

@@ -30,12 +30,18 @@ pub fn of(pod: &Pod) -> Readiness {
         return Readiness::Waiting { reason };
     }
     let status = pod.status.as_ref();
-    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let conditions = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten();
     let condition = |wanted: &str| conditions.clone().find(|condition| condition.type_ == wanted);
     if condition("Ready").is_some_and(|condition| condition.status == "True") {
         return Readiness::Ready;
     }
-    let containers = status.and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+    let containers = status
+        .and_then(|status| status.container_statuses.as_ref())
+        .into_iter()
+        .flatten();
     if let Some(found) = containers.filter_map(of_container).next() {
         return found;
     }
@@ -85,7 +91,8 @@ mod tests {
 
     fn waiting(reason: &str, restarts: i32) -> serde_json::Value {
         let state = json!({"waiting": {"reason": reason, "message": "no such thing"}});
-        let container = json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
+        let container =
+            json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state});
         json!({"phase": "Pending", "containerStatuses": [container]})
     }
 
@@ -99,9 +106,15 @@ mod tests {
         check(waiting("ImagePullBackOff", 0), &hopeless("ImagePullBackOff"));
         check(waiting("CrashLoopBackOff", 1), &hoped("CrashLoopBackOff"));
         check(waiting("CrashLoopBackOff", 4), &hopeless("CrashLoopBackOff"));
-        check(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}), &Readiness::Ready);
+        check(
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+            &Readiness::Ready,
+        );
         let unscheduled = json!({"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available"});
         let reason = "not scheduled: 0/4 nodes are available".to_owned();
-        check(json!({"phase": "Pending", "conditions": [unscheduled]}), &Readiness::Waiting { reason });
+        check(
+            json!({"phase": "Pending", "conditions": [unscheduled]}),
+            &Readiness::Waiting { reason },
+        );
     }
 }

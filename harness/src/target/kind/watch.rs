@@ -93,7 +93,9 @@ impl Watch {
             what: "the API's list of pods, services and nodes".to_owned(),
             patience: LISTED_WITHIN,
         };
-        tokio::time::timeout(LISTED_WITHIN, stores.wait_listed()).await.map_err(slow)?;
+        tokio::time::timeout(LISTED_WITHIN, stores.wait_listed())
+            .await
+            .map_err(slow)?;
         let state = Arc::new(Mutex::new(State {
             hierarchies,
             places: BTreeMap::new(),
@@ -184,10 +186,14 @@ impl State {
             }
         }
         let is_settled = self.find_places(&seen.pods);
-        let places = self.places.iter().map(|(uid, (_version, place))| (uid.clone(), place.clone()));
+        let places = self
+            .places
+            .iter()
+            .map(|(uid, (_version, place))| (uid.clone(), place.clone()));
         let description = seen.describe(namespace, &self.nodes, &places.collect());
         let lines = changes(&self.description.lines, &description.lines);
-        self.listeners.retain(|listener| lines.iter().all(|line| listener.send(line.clone()).is_ok()));
+        self.listeners
+            .retain(|listener| lines.iter().all(|line| listener.send(line.clone()).is_ok()));
         self.description = description;
         self.note_lives(&seen.pods, namespace);
         Ok(is_settled)
@@ -209,7 +215,9 @@ impl State {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             let node = node.and_then(|name| self.nodes.get(&NodeName::new(name)));
             let has_address = pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
-            let Some(node) = node.filter(|_| has_address) else { continue };
+            let Some(node) = node.filter(|_| has_address) else {
+                continue;
+            };
             match handles::pod(node, &uid, &self.hierarchies).or(known.map(|(_, place)| place)) {
                 Some(place) => drop(found.insert(uid, (version, place))),
                 None => is_settled = false,
@@ -256,7 +264,9 @@ impl Stores {
 
 impl Debug for Stores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stores").field("namespace", &self.namespace).finish_non_exhaustive()
+        f.debug_struct("Stores")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -272,7 +282,8 @@ impl Follower<'_> {
     /// The objects of our namespace, and of the cluster's own.
     fn both<K>(&mut self) -> [Store<K>; 2]
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + reflector::Lookup<DynamicType = ()>,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + reflector::Lookup<DynamicType = ()>,
         K: Clone + Debug + Send + Sync + DeserializeOwned + 'static,
     {
         [self.namespace, SYSTEM_NAMESPACE].map(|namespace| self.follow(Api::namespaced(self.client.clone(), namespace)))
