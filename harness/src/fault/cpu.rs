@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ const QUOTA_US_MIN: u64 = 1_000;
 const V2: &str = "cpu.max";
 const V1: &str = "cpu.cfs_quota_us";
 const V1_PERIOD: &str = "cpu.cfs_period_us";
+/// Content of `cpu.cfs_quota_us` where there is no limit.
+const V1_UNLIMITED: &str = "-1";
 
 impl Quota {
     /// The quota that stands.
@@ -63,6 +65,27 @@ impl Quota {
         }
     }
 
+    /// The quotas of cgroups directly below that keep the quota of `cgroup` from being lowered, each with one that does
+    /// not: in version 1 a quota may not exceed the one above it. A pod's containers with limits of their own have them.
+    pub(crate) fn in_the_way(cgroup: &Path) -> io::Result<Vec<(PathBuf, Self, Self)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(cgroup)?
+            .flatten()
+            .filter(|entry| entry.path().join(V1).exists())
+        {
+            let stands = Self::read(&entry.path())?;
+            let lifted = Self {
+                value: V1_UNLIMITED.to_owned(),
+                ..stands.clone()
+            };
+            if stands != lifted {
+                found.push((entry.path(), stands, lifted));
+            }
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
     /// Makes it stand.
     pub(crate) fn write(&self, cgroup: &Path) -> io::Result<()> {
         if let Some(period) = &self.period {
@@ -84,6 +107,29 @@ pub(crate) fn throttled_count(cgroup: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_containers_are_lifted_where_they_would_stand_in_the_way() {
+        let pod = tempfile::tempdir().expect("a directory");
+        let below = |name: &str, file: &str, quota: &str| {
+            let directory = pod.path().join(name);
+            fs::create_dir(&directory).expect("made");
+            fs::write(directory.join(file), quota).expect("written");
+            fs::write(directory.join(V1_PERIOD), "100000\n").expect("written");
+            directory
+        };
+        let limited = below("limited", V1, "50000\n");
+        below("unlimited", V1, "-1\n");
+        below("version-2", V2, "50000 100000\n");
+        let found = Quota::in_the_way(pod.path()).expect("read");
+        let [(directory, stands, lifted)] = found.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            (directory, stands.value.as_str(), lifted.value.as_str()),
+            (&limited, "50000", "-1")
+        );
+    }
 
     #[test]
     fn each_hierarchy_gets_its_own_language() {

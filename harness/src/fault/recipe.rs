@@ -211,24 +211,7 @@ impl Recipe<'_> {
                 potency,
             }],
             FaultKind::ProcessPause => vec![Step::Pause { cgroup, potency }],
-            FaultKind::CpuLimit { millicores } => {
-                let directory = pod.cgroup.cpu.clone();
-                let read = Quota::read(&directory);
-                let restore = read.map_err(|source| RecipeError::Quota {
-                    directory: directory.clone(),
-                    source,
-                })?;
-                let set = match potency {
-                    Potency::Full => Quota::of(*millicores, &restore),
-                    // Written again as it stands: a limit far away is refused below a limited node (version 1).
-                    Potency::Zero => restore.clone(),
-                };
-                vec![Step::CpuQuota {
-                    cgroup: directory,
-                    set,
-                    restore,
-                }]
-            }
+            FaultKind::CpuLimit { millicores } => cpu_limit(&pod.cgroup.cpu, *millicores, potency)?,
             FaultKind::CacheFlush => {
                 let command = match potency {
                     Potency::Full => "FLUSHALL",
@@ -415,6 +398,30 @@ impl Way {
             Self::Out => 'o',
         }
     }
+}
+
+/// Undone in reverse: the pod has its old quota again before its containers have theirs.
+fn cpu_limit(directory: &Path, millicores: u32, potency: Potency) -> Result<Vec<Step>, RecipeError> {
+    let unreadable = |source| RecipeError::Quota {
+        directory: directory.to_owned(),
+        source,
+    };
+    let restore = Quota::read(directory).map_err(unreadable)?;
+    let (mut steps, set) = match potency {
+        Potency::Full => {
+            let below = Quota::in_the_way(directory).map_err(unreadable)?.into_iter();
+            let lift = |(cgroup, restore, set)| Step::CpuQuota { cgroup, set, restore };
+            (below.map(lift).collect(), Quota::of(millicores, &restore))
+        }
+        // Written again as it stands: a limit far away is refused below a limited node (version 1).
+        Potency::Zero => (Vec::new(), restore.clone()),
+    };
+    steps.push(Step::CpuQuota {
+        cgroup: directory.to_owned(),
+        set,
+        restore,
+    });
+    Ok(steps)
 }
 
 /// The fault that a placebo imitates, and how potent it is.

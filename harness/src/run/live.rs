@@ -18,7 +18,7 @@ use super::recorder::Recorder;
 use super::result::RunResult;
 use super::{Programs, RunError, RunOrder, RunTarget};
 use crate::check::sli::SliSecond;
-use crate::clock::monotonic_ns;
+use crate::clock::{MonotonicNanos, monotonic_ns};
 use crate::detectors::Panel;
 use crate::detectors::panel::{PanelEnd, PanelError};
 use crate::doctor::error_chain;
@@ -103,13 +103,12 @@ async fn bring_up_and_run(
     if played.observed.interrupted {
         return Err(RunError::Interrupted);
     }
-    let (evidence, said) = played.evidence(order, plan);
-    let moments = &evidence.moments;
     let spent = Spent {
         began_ns: started_ns,
-        scenario: Duration::from_nanos(moments.end_ns.saturating_sub(moments.load_ns)),
+        scenario: Duration::from_nanos(played.observed.moments.end_ns.saturating_sub(played.offered_ns)),
         kubernetes,
     };
+    let (evidence, said) = played.evidence(order, plan);
     Ok((evidence, said, spent))
 }
 
@@ -137,6 +136,8 @@ struct Played {
     residue: Vec<String>,
     harness_errors: Vec<String>,
     environment: Environment,
+    /// The first request was sent, to fill caches.
+    offered_ns: MonotonicNanos,
     /// What pods took to be back after the end.
     settled_in: Duration,
 }
@@ -198,6 +199,7 @@ async fn with_cluster(
     let (inventory, changes) = cluster.subscribe();
     let mut panel = start_panel(order, &inventory).await?;
     panel.notes.iter().for_each(|note| recorder.step(note));
+    let offered_ns = monotonic_ns();
     runtime.prefill(entry, &load, recorder).await?;
     stop_if(&cancel)?;
     let load_ns = monotonic_ns();
@@ -234,6 +236,7 @@ async fn with_cluster(
         harness_errors,
         environment,
         settled_in,
+        offered_ns,
     };
     Ok((plan, played))
 }
