@@ -1,13 +1,10 @@
-//! One change to a pod as data: enough to make it, and enough for any later process to undo it.
+//! One change to a pod, an object or a node as data: enough to make it, and enough for any later process to undo it.
 //!
 //! Undoing is idempotent, and says when there was nothing left to undo. Does not know why the change is made.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use gauntlet_probes::entity::{PodName, ServiceName};
 use nix::sys::signal::Signal;
@@ -16,22 +13,23 @@ use serde::{Deserialize, Serialize};
 use crate::target::NetnsFd;
 use crate::target::kind::access::ClusterAccess;
 use crate::target::kind::docker::ToolFailure;
-use crate::target::namespace::run_in_netns;
 
 use super::cpu::Quota;
-use super::flush::{self, KeyCount};
+use super::flush;
 use super::kubernetes::api::{self, ApiError};
 use super::kubernetes::node::NodeChange;
 use super::kubernetes::object::ObjectChange;
 use super::netns::Namespaces;
 use super::packets::PacketMatch;
-use super::queue::{self, QueueCount, QueueSocket, Wait};
+use super::queue::{self, Wait};
 use super::shape::{Demand, ShapeError, Shaper};
 use super::tool::ToolError;
 use super::{filter, loss, process};
 
-/// How often a pause or a repeated kill looks for new processes.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+mod activity;
+
+pub(crate) use self::activity::Activity;
+use self::activity::{start_killing, start_pausing, start_queue};
 
 /// One change, of one pod unless said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,43 +194,6 @@ pub enum StepError {
     NotByAgent,
 }
 
-/// What a step that lasts left behind: a thread, or nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Activity {
-    running: Option<(Arc<AtomicBool>, JoinHandle<std::io::Result<QueueCount>>)>,
-    /// Keys before and after, where a server was told to forget them.
-    pub(crate) keys: Option<KeyCount>,
-}
-
-impl Activity {
-    fn start(body: impl FnOnce(&Arc<AtomicBool>) -> std::io::Result<QueueCount> + Send + 'static) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        Self {
-            running: Some((stop, std::thread::spawn(move || body(&seen)))),
-            keys: None,
-        }
-    }
-
-    /// Lets the thread know that it shall stop, so that several stop at the same time.
-    pub(crate) fn ask_to_stop(&self) {
-        if let Some((stop, _thread)) = &self.running {
-            stop.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Stops the thread, if there is one, and returns what it counted.
-    pub(crate) fn stop(self) -> Option<std::io::Result<QueueCount>> {
-        self.ask_to_stop();
-        let (_stop, thread) = self.running?;
-        Some(
-            thread
-                .join()
-                .unwrap_or_else(|_panic| Err(std::io::Error::other("the thread panicked"))),
-        )
-    }
-}
-
 impl Step {
     /// Makes the change. What lasts goes on in threads of this process.
     pub(crate) fn apply(&self, namespaces: &Namespaces) -> Result<Activity, StepError> {
@@ -292,10 +253,7 @@ impl Step {
             } => {
                 let keys = flush::converse(&netns(inode)?, *server, command);
                 let keys = keys.map_err(system("talk to the Redis server", server.to_string()))?;
-                return Ok(Activity {
-                    running: None,
-                    keys: Some(keys),
-                });
+                return Ok(Activity::of_keys(keys));
             }
             Self::Object { access, change } => api::blocking(access, async |client| change.apply(&client).await)?,
             Self::Node { container, change } => change.apply(container)?,
@@ -382,69 +340,6 @@ fn gone_with_its_device(undone: Result<(), StepError>) -> Result<Undone, StepErr
         }
         Err(error) => Err(error),
     }
-}
-
-fn start_queue(
-    netns: &NetnsFd,
-    chain: &str,
-    number: u16,
-    packets: &PacketMatch,
-    wait: Wait,
-) -> Result<Activity, StepError> {
-    let opened = run_in_netns(netns, || QueueSocket::open(number))
-        .map_err(std::io::Error::other)
-        .flatten();
-    let socket = opened.map_err(system("open netfilter queue", number.to_string()))?;
-    // The loop runs before the first packet can come.
-    let activity = Activity::start(move |stop| queue::hold(&socket, wait, stop));
-    if let Err(error) = queue::add_rules(netns, chain, number, packets) {
-        let _stopped_and_useless = activity.stop();
-        return Err(error.into());
-    }
-    Ok(activity)
-}
-
-fn start_killing(cgroup: &Path, every: Option<Duration>, potency: Potency) -> Result<Activity, StepError> {
-    let signal = match potency {
-        Potency::Full => Some(Signal::SIGKILL),
-        Potency::Zero => None,
-    };
-    let first = process::signal_all(cgroup, signal).map_err(std::io::Error::from);
-    first.map_err(system("kill the processes of", cgroup.display().to_string()))?;
-    let Some(every) = every else {
-        return Ok(Activity::default());
-    };
-    let cgroup = cgroup.to_owned();
-    Ok(Activity::start(move |stop| {
-        let mut next = Instant::now() + every;
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK_EVERY.min(every));
-            if Instant::now() >= next && !stop.load(Ordering::Relaxed) {
-                process::signal_all(&cgroup, signal)?;
-                next += every;
-            }
-        }
-        Ok(QueueCount::default())
-    }))
-}
-
-fn start_pausing(cgroup: &PathBuf, potency: Potency) -> Result<Activity, StepError> {
-    let look = move |cgroup: &PathBuf| match potency {
-        Potency::Full => process::stop_running(cgroup),
-        Potency::Zero => process::signal_all(cgroup, None),
-    };
-    let first = look(cgroup).map_err(std::io::Error::from);
-    first.map_err(system("stop the processes of", cgroup.display().to_string()))?;
-    let cgroup = cgroup.clone();
-    Ok(Activity::start(move |stop| {
-        while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK_EVERY);
-            if !stop.load(Ordering::Relaxed) {
-                look(&cgroup)?;
-            }
-        }
-        Ok(QueueCount::default())
-    }))
 }
 
 fn system(operation: &'static str, object: String) -> impl FnOnce(std::io::Error) -> StepError {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gauntlet_probes::entity::PodName;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -14,7 +15,7 @@ use kube::{Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::ResidueState;
+use super::{Finding, ResidueState};
 use crate::fault::kubernetes::api::{ApiError, ObjectRef, within};
 use crate::target::kind::access::ClusterAccess;
 
@@ -49,6 +50,37 @@ pub async fn snapshot(access: &ClusterAccess) -> Result<ResidueState, ApiError> 
         Ok(ResidueState(state))
     })
     .await
+}
+
+/// What is in one state of a cluster and not in the other, without what the cluster itself keeps up to date.
+///
+/// A pod of `replaced` took along whatever had been done to it, and nothing was done to the one that came; its name may be
+/// the same.
+#[must_use]
+pub fn diff(before: &ResidueState, after: &ResidueState, replaced: &[PodName]) -> Vec<Finding> {
+    let replaced: BTreeSet<String> = replaced.iter().map(|pod| format!("pod {pod}")).collect();
+    let mut findings = super::diff(before, after);
+    findings.retain(|finding| !replaced.contains(&finding.place) && !is_bookkeeping(finding));
+    findings
+}
+
+/// Whether a fact of a node is kept by the cluster: rules of its proxy and of its network, and the node's ends of pods'
+/// links. A filter or a discipline that was put on such a link is not.
+fn is_bookkeeping(finding: &Finding) -> bool {
+    let Finding {
+        place, section, fact, ..
+    } = finding;
+    let names = |prefixes: &[&str]| {
+        let mut words = fact.split(|letter: char| letter.is_whitespace() || letter == ':');
+        words.any(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
+    };
+    place.starts_with("node ")
+        && match section.as_str() {
+            "nft" | "iptables" => names(&["KUBE-", "CNI-"]),
+            "links" | "addresses" | "routes" => names(&["veth"]),
+            "qdiscs" => names(&["veth"]) && names(&["noqueue"]),
+            _ => false,
+        }
 }
 
 /// All objects of one kind.
@@ -141,6 +173,56 @@ mod tests {
             before,
             fact("web", &deployment("shop:1", limited, "1", 1)),
             "a limit is asked for"
+        );
+    }
+
+    #[test]
+    fn what_the_cluster_keeps_up_to_date_is_nobodys_residue() {
+        let state = |facts: &[(&str, &str, &str)]| {
+            let mut state = ResidueState::default();
+            for (place, section, fact) in facts {
+                let sections = state.0.entry((*place).to_owned()).or_default();
+                sections
+                    .entry((*section).to_owned())
+                    .or_default()
+                    .insert((*fact).to_owned());
+            }
+            state
+        };
+        let after = state(&[
+            (
+                "node n1",
+                "nft",
+                "table ip nat / chain KUBE-SEP-X: meta l4proto tcp counter dnat to 10.0.0.7:80",
+            ),
+            (
+                "node n1",
+                "nft",
+                "table inet f1 / chain prerouting: iifname \"eth0\" counter drop",
+            ),
+            ("node n1", "links", "veth12ab@if2 on"),
+            ("node n1", "routes", "10.0.0.7 dev veth12ab scope host"),
+            ("node n1", "routes", "10.1.0.0/24 via 172.18.0.3 dev eth0"),
+            ("node n1", "qdiscs", "qdisc noqueue 0: dev veth12ab root"),
+            ("node n1", "qdiscs", "qdisc clsact ffff: dev veth12ab parent ffff:fff1"),
+            ("node n1", "filters", "veth12ab ingress: filter protocol ip pref 7 bpf"),
+            ("pod cache-0", "limits", "/sys/fs/cgroup/new"),
+            ("pod cache-1", "nft", "table inet f1"),
+        ]);
+        let findings = diff(&ResidueState::default(), &after, &["cache-0".into()]);
+        let left: Vec<String> = findings
+            .iter()
+            .map(|finding| format!("{} {}", finding.section, finding.fact))
+            .collect();
+        assert_eq!(
+            left,
+            [
+                "filters veth12ab ingress: filter protocol ip pref 7 bpf",
+                "nft table inet f1 / chain prerouting: iifname \"eth0\" counter drop",
+                "qdiscs qdisc clsact ffff: dev veth12ab parent ffff:fff1",
+                "routes 10.1.0.0/24 via 172.18.0.3 dev eth0",
+                "nft table inet f1",
+            ]
         );
     }
 

@@ -22,7 +22,7 @@ use gauntlet_harness::residue::{self, Finding, ResidueState};
 use gauntlet_harness::target::kind::access::ClusterAccess;
 use gauntlet_harness::target::{CgroupPaths, Dial, NodeHandle, PodHandle};
 use gauntlet_probes::entity::ServiceName;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DynamicObject, TypeMeta};
 use kube::{Client, ResourceExt as _};
@@ -139,14 +139,11 @@ impl World {
 
     async fn surroundings(&self) -> Surroundings {
         let pods = self.pods().await;
-        let names: Vec<String> = pods
-            .iter()
-            .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
-            .collect();
-        let names: std::collections::BTreeSet<String> = names.into_iter().collect();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await.expect("nodes").items;
         Surroundings {
             pods: pods.iter().map(pod_handle).collect(),
-            nodes: names.iter().map(|name| node_handle(name)).collect(),
+            nodes: nodes.iter().map(|node| node_handle(&node.name_any())).collect(),
             virtual_ips: BTreeMap::new(),
             kubernetes: Some(self.access.clone()),
         }
@@ -178,16 +175,9 @@ impl World {
         objects.and(kernel)
     }
 
-    /// What differs from the state before, without what the kernel is told about pods as they come and go.
+    /// What differs from the state before.
     pub(crate) async fn residue(&self) -> Vec<Finding> {
-        let mut findings = residue::diff(&self.before, &self.snapshot().await);
-        findings.retain(|finding| {
-            !matches!(
-                finding.section.as_str(),
-                "routes" | "links" | "addresses" | "qdiscs" | "iptables"
-            )
-        });
-        findings
+        residue::kubernetes::diff(&self.before, &self.snapshot().await, &[])
     }
 
     /// Removes the namespace, and waits until it is gone.
@@ -238,7 +228,7 @@ fn objects() -> Vec<Value> {
     };
     let service = |name: &str, selector: Value, port: u16| {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": selector, "ports": [{"port": port, "targetPort": port, "protocol": "TCP"}]}})
+            "spec": {"selector": selector, "ports": [{"name": "tcp", "port": port, "targetPort": port, "protocol": "TCP"}]}})
     };
     let labels = |app: &str| json!({"app": app});
     let volumes = json!([{"name": "app", "configMap": {"name": "app"}}]);
@@ -257,7 +247,12 @@ fn objects() -> Vec<Value> {
         service("cache", labels("cache"), 6379),
     ];
     let replicas = (0..CACHE_PODS).map(|index| format!("cache-{index}"));
-    objects.extend(replicas.map(|name| service(&name, json!({"statefulset.kubernetes.io/pod-name": name}), 6379)));
+    objects.extend(replicas.map(|name| {
+        let mut of_replica = service(&name, json!({"statefulset.kubernetes.io/pod-name": name}), 6379);
+        // As callers that shard have it: a shard has no substitute, and is dialled ready or not.
+        of_replica["spec"]["publishNotReadyAddresses"] = true.into();
+        of_replica
+    }));
     objects
 }
 

@@ -142,13 +142,11 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// Whether the cluster itself no longer exists: its kubeconfig is gone, or kind has no container of that name left.
+/// Whether the cluster itself no longer exists: kind made it, and the engine has no container of it left.
 ///
-/// Asked only after a conversation has failed. A cluster that merely does not answer still exists.
+/// Asked only after a conversation has failed. A cluster that merely does not answer still exists, and one whose kubeconfig
+/// cannot be found may.
 pub(crate) fn cluster_is_gone(access: &ClusterAccess) -> bool {
-    if !access.kubeconfig.exists() {
-        return true;
-    }
     let Some(cluster) = access.context.strip_prefix(KIND_CONTEXT) else {
         return false;
     };
@@ -181,14 +179,19 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_whose_kubeconfig_is_gone_is_gone() {
-        let access = ClusterAccess {
+    fn only_a_cluster_of_which_no_container_is_left_is_gone() {
+        let access = |context: &str| ClusterAccess {
             kubeconfig: "/nonexistent/kubeconfig".into(),
-            context: "kind-none".to_owned(),
+            context: context.to_owned(),
             namespace: "shop".to_owned(),
         };
-        assert!(cluster_is_gone(&access));
-        let error = blocking(&access, async |_client| Ok(())).expect_err("no file, no client");
+        let error = blocking(&access("kind-none"), async |_client| Ok(())).expect_err("no file, no client");
         assert!(matches!(error, ApiError::Access(_)), "{error}");
+        // Without an engine nobody can know.
+        assert_eq!(cluster_is_gone(&access("kind-none")), docker(&["ps"]).is_ok());
+        assert!(
+            !cluster_is_gone(&access("production")),
+            "its kubeconfig may only have been moved"
+        );
     }
 }

@@ -55,6 +55,14 @@ pub(crate) fn target_ports(service: &Service, port: Option<u16>) -> Fields {
     Fields::list(fields).within(|ports| json!({"spec": {"ports": ports}}))
 }
 
+/// A service has one more port, called `name`, behind which nobody listens.
+pub(crate) fn dead_port(name: &str, port: u16) -> Fields {
+    Fields {
+        deed: json!({"spec": {"ports": [{"name": name, "protocol": "TCP", "port": port, "targetPort": port}]}}),
+        undo: json!({"spec": {"ports": [{"port": port, "$patch": "delete"}]}}),
+    }
+}
+
 /// A service selects no pod: the first label that it asks for has another value. `None`: it selects none anyway.
 pub(crate) fn selector(service: &Service) -> Option<Fields> {
     let selector = service.spec.as_ref()?.selector.as_ref()?;
@@ -249,6 +257,17 @@ mod tests {
             "#]],
         );
         assert_eq!(selector(&object(json!({"spec": {"clusterIP": "None"}}))), None);
+    }
+
+    #[test]
+    fn a_port_that_was_added_is_taken_away() {
+        check(
+            &dead_port("f1", 6390),
+            expect![[r#"
+                {"spec":{"ports":[{"name":"f1","port":6390,"protocol":"TCP","targetPort":6390}]}}
+                {"spec":{"ports":[{"$patch":"delete","port":6390}]}}
+            "#]],
+        );
     }
 
     #[test]

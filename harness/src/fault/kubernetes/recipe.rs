@@ -45,6 +45,8 @@ pub(crate) struct Door {
     pub(crate) namespace: String,
     pub(crate) service: String,
     pub(crate) address: SocketAddr,
+    /// Whether it leads to its pods ready or not, as the addresses of single replicas do.
+    pub(crate) leads_to_unready: bool,
 }
 
 /// Finds what a fault concerns, and says what has to be done.
@@ -59,10 +61,12 @@ type Found = Result<(Vec<Step>, Scene), RecipeError>;
 
 /// The steps of a fault that is made through a cluster's API or on its nodes.
 pub(crate) async fn steps(surroundings: &Surroundings, id: &InjectionId, fault: &PlannedFault) -> Found {
-    let access = surroundings.kubernetes.as_ref().ok_or(RecipeError::NeedsKubernetes)?;
-    let found = within(access, async |client| {
+    let mut access = surroundings.kubernetes.clone().ok_or(RecipeError::NeedsKubernetes)?;
+    // A later process has another working directory.
+    access.kubeconfig = std::path::absolute(&access.kubeconfig).unwrap_or(access.kubeconfig);
+    let found = within(&access, async |client| {
         let finder = Finder {
-            access,
+            access: &access,
             client,
             id,
             surroundings,
@@ -87,7 +91,7 @@ impl Finder<'_> {
                 let (workload, services) = self.workload(service(fault)?).await?;
                 let patches = services
                     .iter()
-                    .map(|service| self.patch(service, patch::target_ports(service, port), false));
+                    .map(|service| self.patch(service, patch::target_ports(service, port)));
                 Ok((patches.collect::<Result<_, _>>()?, Scene::of(workload, &services)))
             }
             FaultKind::None
@@ -106,11 +110,12 @@ impl Finder<'_> {
 
     async fn object(&self, fault: &ObjectFault, service: &ServiceName) -> Found {
         let (workload, services) = self.workload(service).await?;
+        let mut doors = doors(&services);
         let steps = match fault {
             ObjectFault::WrongSelector => {
                 let patches = services
                     .iter()
-                    .filter_map(|service| Some(self.patch(service, patch::selector(service)?, false)));
+                    .filter_map(|service| Some(self.patch(service, patch::selector(service)?)));
                 patches.collect::<Result<_, _>>()?
             }
             ObjectFault::PolicyDeny => {
@@ -118,9 +123,17 @@ impl Finder<'_> {
                 let manifest = patch::deny_all(&name, &workload.labels);
                 vec![self.create::<NetworkPolicy>(&name, manifest)]
             }
-            ObjectFault::WrongAddress { peer, port } => self.wrong_address(&workload, peer, *port).await?,
+            ObjectFault::WrongAddress { peer, port } => {
+                let (steps, wrong) = self.wrong_address(&workload, peer, *port).await?;
+                doors = wrong;
+                steps
+            }
             ObjectFault::BadImage => vec![self.rollout(&workload, ContainerChange::BadImage)],
-            ObjectFault::Unready => vec![self.rollout(&workload, ContainerChange::Unready)],
+            ObjectFault::Unready => {
+                // What leads to pods that are not ready is not closed by a check.
+                doors.retain(|door| !door.leads_to_unready);
+                vec![self.rollout(&workload, ContainerChange::Unready)]
+            }
             ObjectFault::MemoryLimit { mebibytes } => {
                 let change = ContainerChange::Memory { mebibytes: *mebibytes };
                 vec![self.rollout(&workload, change)]
@@ -130,23 +143,25 @@ impl Finder<'_> {
             }
             ObjectFault::DnsScaleToZero => unreachable!("names no service"),
         };
-        let mut scene = Scene::of(workload, &services);
-        if let ObjectFault::WrongAddress { peer, port } = fault {
-            let (_, callee) = self.workload(peer).await?;
-            scene.doors = doors(&callee);
-            scene.doors.iter_mut().for_each(|door| door.address.set_port(*port));
-        }
-        Ok((steps, scene))
+        let workload = Some(workload);
+        Ok((steps, Scene { workload, doors }))
     }
 
     /// Copies the configuration with the wrong port, and lets the workload show the copy: the original is untouched, so
-    /// that neither other services nor pods that start during the undo see anything wrong.
+    /// that neither other services nor pods that start during the undo see anything wrong. The callee's Services get the
+    /// port, too, and lead it to nobody: what is sent to a port that they do not have leaves the cluster, and whether it is
+    /// refused, lost or answered by a stranger is up to whatever network is outside.
     async fn wrong_address(
         &self,
         workload: &Workload,
         peer: &ServiceName,
         port: u16,
-    ) -> Result<Vec<Step>, RecipeError> {
+    ) -> Result<(Vec<Step>, Vec<Door>), RecipeError> {
+        let (_, services) = self.workload(peer).await?;
+        let ports = services
+            .iter()
+            .map(|service| self.patch(service, patch::dead_port(&self.id.0, port)));
+        let mut steps: Vec<Step> = ports.collect::<Result<_, _>>()?;
         let configs: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.access.namespace);
         for volume in workload.pod.volumes.iter().flatten() {
             let Some(config) = volume.config_map.as_ref() else {
@@ -160,10 +175,11 @@ impl Finder<'_> {
             let name = format!("{stands}-{}", self.id.0);
             if let Some(copy) = patch::misdirected(&found, &name, peer.as_str(), port) {
                 let fields = patch::config_volume(&volume.name, stands, &name);
-                return Ok(vec![
-                    self.create::<ConfigMap>(&name, copy),
-                    self.change(workload, fields, workload.deployment.is_none()),
-                ]);
+                steps.push(self.create::<ConfigMap>(&name, copy));
+                steps.push(self.change(workload, fields, workload.deployment.is_none()));
+                let mut doors = doors(&services);
+                doors.iter_mut().for_each(|door| door.address.set_port(port));
+                return Ok((steps, doors));
             }
         }
         Err(RecipeError::NoConfiguration {
@@ -208,7 +224,7 @@ impl Finder<'_> {
                     .await
                     .map_err(ApiError::of("read node", name))?;
                 vec![
-                    self.patch(&node, patch::unschedulable(&node), false)?,
+                    self.patch(&node, patch::unschedulable(&node))?,
                     self.step(ObjectChange::Evict {
                         node: name.to_string(),
                         namespace: self.access.namespace.clone(),
@@ -262,12 +278,7 @@ impl Finder<'_> {
         })
     }
 
-    fn patch<K: Resource<DynamicType = ()>>(
-        &self,
-        object: &K,
-        fields: Fields,
-        replaces_pods: bool,
-    ) -> Result<Step, RecipeError> {
+    fn patch<K: Resource<DynamicType = ()>>(&self, object: &K, fields: Fields) -> Result<Step, RecipeError> {
         let object_ref = ObjectRef::of::<K>(object.namespace().as_deref(), &object.name_any());
         let uid = object.uid().ok_or_else(|| RecipeError::NoUid(object_ref.to_string()))?;
         Ok(self.step(ObjectChange::Patch {
@@ -275,7 +286,7 @@ impl Finder<'_> {
             uid,
             deed: fields.deed,
             undo: fields.undo,
-            replaces_pods,
+            replaces_pods: false,
         }))
     }
 
@@ -324,6 +335,7 @@ fn doors(services: &[Service]) -> Vec<Door> {
             namespace: service.namespace().unwrap_or_default(),
             service: service.name_any(),
             address: SocketAddr::new(ip, port),
+            leads_to_unready: spec.publish_not_ready_addresses.unwrap_or(false),
         })
     };
     services.iter().filter_map(door).collect()
