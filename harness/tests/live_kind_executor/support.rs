@@ -27,8 +27,8 @@ const NAMESPACE: &str = "gauntlet-test-executor";
 /// A cluster, with the runner's image on its nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
-    kubeconfig: PathBuf,
-    context: String,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) context: String,
     pub(crate) image: String,
 }
 
