@@ -214,7 +214,7 @@ pub struct ReportArgs {
     /// An older suite.json to put beside it; a file of `gauntlet baseline save` is for `gauntlet gate`.
     #[arg(long, value_name = "SUITE")]
     pub baseline: Option<PathBuf>,
-    /// What `gauntlet gate --format markdown` said, to put into the report of a suite.
+    /// What `gauntlet gate --format json` found, to put into the report of a suite.
     #[arg(long, value_name = "FILE")]
     pub gate: Option<PathBuf>,
 }

@@ -6,6 +6,7 @@
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
+use crate::gate::report::GateReport;
 use crate::run::result::RunResult;
 use crate::suite::outcome::SuiteResult;
 
@@ -20,6 +21,10 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
         (
             "suite.schema.json",
             schema::<SuiteResult>("What came of a suite: suite.json"),
+        ),
+        (
+            "gate-report.schema.json",
+            schema::<GateReport>("What the gate found: gauntlet gate --format json"),
         ),
     ]
 }

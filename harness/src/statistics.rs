@@ -16,6 +16,7 @@ pub mod means;
 pub mod permutation;
 pub mod holm;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -26,7 +27,7 @@ pub const TAIL_95: f64 = 0.025;
 pub const TAIL_90: f64 = 0.05;
 
 /// A range that holds the true value with a stated chance.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Interval {
     /// Lower end.

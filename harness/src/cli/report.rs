@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::{Exit, ReportArgs, ReportKind};
+use crate::gate::report::{GATE_REPORT_VERSION, GateReport};
 use crate::report::evidence::{EvidenceError, RunEvidence, read_versioned};
 use crate::report::files::{ReportError, write_run, write_suite};
 use crate::report::suite::{Beside, view as suite_view};
@@ -72,15 +73,14 @@ fn suite(file: &Path, format: Option<ReportKind>, args: &ReportArgs) -> anyhow::
         .as_deref()
         .map(|path| read_suite(&suite_file(path)).context(NO_BASELINE_FILE))
         .transpose()?;
-    let gate = match &args.gate {
-        Some(path) => {
-            Some(std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?)
-        }
-        None => None,
-    };
+    let gate: Option<GateReport> = args
+        .gate
+        .as_deref()
+        .map(|path| read_versioned(path, GATE_REPORT_VERSION))
+        .transpose()?;
     let beside = Beside {
         baseline: baseline.as_ref(),
-        gate: gate.as_deref(),
+        gate: gate.as_ref(),
     };
     let view = suite_view(&result, beside);
     let text = match format {

@@ -1,5 +1,6 @@
 //! Hard limits: what no average may hide.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -30,7 +31,7 @@ pub const FALL_TRIALS_MIN: usize = 5;
 pub const FALL_CHANCE_MAX: f64 = 0.05;
 
 /// What is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// No run may leave anything behind.
@@ -57,7 +58,7 @@ impl Limit {
 }
 
 /// What came of one limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReport {
     /// Which.

@@ -3,6 +3,7 @@
 //! Which cases are compared with which is for [`super::paired`] and [`super::independent`] to say. Nothing is decided
 //! here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Answer, Evidence};
@@ -30,7 +31,7 @@ pub const PERMUTATION_DRAWS: usize = 10_000;
 const TIME_FLOOR_S: f64 = 0.2;
 
 /// What is measured: the primary family of the scoring rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// AC@1 on entity and mechanism; mean over scenarios, each weighing the same. Effects are differences.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
@@ -17,7 +18,7 @@ use crate::suite::outcome::Mode;
 pub const GATE_REPORT_VERSION: u32 = 1;
 
 /// What the gate found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GateReport {
     /// [`GATE_REPORT_VERSION`].
@@ -43,7 +44,7 @@ pub struct GateReport {
 }
 
 /// One of the two results.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
     /// Name of the suite or corpus.
@@ -63,7 +64,7 @@ pub struct Side {
 }
 
 /// What was found about one metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricReport {
     /// Which.
@@ -94,7 +95,7 @@ pub struct MetricReport {
 
 /// Cases that would decide if they went on like those seen: the smallest number at which the interval lies within the
 /// margin or the test fails the candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Further {
     /// So many more cases, on both sides.
@@ -110,7 +111,7 @@ pub enum Further {
 }
 
 /// How a case changed between two replays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FlipKind {
     /// Right before, not now.
@@ -137,7 +138,7 @@ impl FlipKind {
 }
 
 /// A case that changed between two replays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Flip {
     /// How.
@@ -155,7 +156,7 @@ pub struct Flip {
 }
 
 /// Right answers in one scenario.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScenarioRow {
     /// Its name.

@@ -48,7 +48,7 @@ pub fn text(report: &GateReport) -> String {
 }
 
 /// Headings of [`metric_cells`].
-pub(super) const HEADINGS: [&str; 9] = [
+pub(crate) const HEADINGS: [&str; 9] = [
     "",
     "metric",
     "baseline",
@@ -61,12 +61,13 @@ pub(super) const HEADINGS: [&str; 9] = [
 ];
 
 /// Headings of [`flip_cells`].
-pub(super) const FLIP_HEADINGS: [&str; 5] = ["", "case", "recording", "before", "now"];
+pub(crate) const FLIP_HEADINGS: [&str; 5] = ["", "case", "recording", "before", "now"];
 
 /// Headings of [`scenario_cells`].
-pub(super) const SCENARIO_HEADINGS: [&str; 3] = ["scenario", "baseline", "candidate"];
+pub(crate) const SCENARIO_HEADINGS: [&str; 3] = ["scenario", "baseline", "candidate"];
 
-const NOTE: &str = "AC@1: mean over scenarios; times: geometric mean, cut where watching ended\n\n";
+/// What the figures of [`HEADINGS`] are.
+pub(crate) const NOTE: &str = "AC@1: mean over scenarios; times: geometric mean, cut where watching ended\n\n";
 
 /// `PASS`, `INCONCLUSIVE` or `FAIL`.
 #[must_use]
@@ -79,7 +80,7 @@ pub const fn verdict_word(verdict: Verdict) -> &'static str {
 }
 
 /// What would decide.
-pub(super) fn further_words(further: &Further) -> String {
+pub(crate) fn further_words(further: &Further) -> String {
     match further {
         Further::Cases { count } => format!("about {count} more cases like these would decide"),
         Further::MoreThan { count } => format!("not even {count} more cases like these would decide"),
@@ -87,7 +88,7 @@ pub(super) fn further_words(further: &Further) -> String {
 }
 
 /// Who, on what, and how much of it counts.
-pub(super) fn side_words(side: &Side) -> String {
+pub(crate) fn side_words(side: &Side) -> String {
     let invalid: Vec<String> = side
         .classes
         .iter()
@@ -110,7 +111,7 @@ pub(super) fn side_words(side: &Side) -> String {
 }
 
 /// One row of the table of metrics.
-pub(super) fn metric_cells(report: &MetricReport) -> [String; 9] {
+pub(crate) fn metric_cells(report: &MetricReport) -> [String; 9] {
     let effect = |value: f64| effect_text(report.metric, value);
     let chance = |p: f64| {
         if p < 0.001 {
@@ -133,7 +134,7 @@ pub(super) fn metric_cells(report: &MetricReport) -> [String; 9] {
 }
 
 /// One row of the table of flips.
-pub(super) fn flip_cells(flip: &Flip) -> [String; 5] {
+pub(crate) fn flip_cells(flip: &Flip) -> [String; 5] {
     [
         flip.kind.name().to_owned(),
         format!("{} #{}", flip.scenario, flip.trial),
@@ -144,7 +145,7 @@ pub(super) fn flip_cells(flip: &Flip) -> [String; 5] {
 }
 
 /// Scenarios whose share of right answers changed.
-pub(super) fn changed(report: &GateReport) -> impl Iterator<Item = &ScenarioRow> {
+pub(crate) fn changed(report: &GateReport) -> impl Iterator<Item = &ScenarioRow> {
     report
         .scenarios
         .iter()
@@ -152,7 +153,7 @@ pub(super) fn changed(report: &GateReport) -> impl Iterator<Item = &ScenarioRow>
 }
 
 /// One row of the table of scenarios.
-pub(super) fn scenario_cells(row: &ScenarioRow) -> [String; 3] {
+pub(crate) fn scenario_cells(row: &ScenarioRow) -> [String; 3] {
     [
         row.scenario.clone(),
         share_words(&row.baseline),

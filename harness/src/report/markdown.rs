@@ -10,6 +10,7 @@ use super::suite::confusion::Confusion;
 use super::suite::group::Group;
 use super::text::{self, markdown};
 use super::view::RunView;
+use crate::gate;
 use crate::score::summary::Summary;
 
 /// Longest text: a comment on GitHub holds 65,536 characters, and something may stand around ours.
@@ -89,8 +90,7 @@ pub fn suite(view: &SuiteView) -> String {
         markdown(&view.version)
     );
     let mut parts = vec![head];
-    // The gate's own text is ours, not a stranger's: its marks are meant.
-    parts.extend(view.gate.clone());
+    parts.extend(view.gate.as_ref().map(gate::markdown::markdown));
     parts.push(overall(view));
     parts.extend(view.comparison.as_ref().map(comparison));
     parts.push(folded(

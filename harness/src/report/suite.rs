@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 use super::text;
 use crate::check::validity::Class;
+use crate::gate::report::GateReport;
 use crate::score::summary::{Summary, summarize};
 use crate::score::verdict::Verdict;
 use crate::suite::outcome::{CaseResult, DetectorOutcome, Mode, SuiteResult};
@@ -26,8 +27,8 @@ use times::TimesView;
 pub struct Beside<'a> {
     /// An older result of the same suite.
     pub baseline: Option<&'a SuiteResult>,
-    /// What the gate said, as Markdown.
-    pub gate: Option<&'a str>,
+    /// What the gate found.
+    pub gate: Option<&'a GateReport>,
 }
 
 /// A suite, as shown.
@@ -67,8 +68,8 @@ pub struct SuiteView {
     pub failures: Vec<(String, String)>,
     /// Beside an older result.
     pub comparison: Option<Comparison>,
-    /// What the gate said, as Markdown.
-    pub gate: Option<String>,
+    /// What the gate found.
+    pub gate: Option<GateReport>,
 }
 
 impl SuiteView {
@@ -145,7 +146,7 @@ pub fn view(result: &SuiteResult, beside: Beside<'_>) -> SuiteView {
         invalid: result.cases.iter().filter_map(invalid).collect(),
         failures: result.cases.iter().filter_map(failure).collect(),
         comparison: beside.baseline.map(|baseline| comparison::compare(baseline, result)),
-        gate: beside.gate.map(str::to_owned),
+        gate: beside.gate.cloned(),
         detectors,
         overall,
     }

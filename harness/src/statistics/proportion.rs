@@ -2,12 +2,13 @@
 //!
 //! Does not pair trials; see [`super::paired`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Interval, TAIL_95, normal_quantile};
 
 /// A share with its 95 % interval (Wilson).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Proportion {
     /// How many.

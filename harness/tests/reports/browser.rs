@@ -187,9 +187,10 @@ fn the_page_of_a_run_can_be_read() {
 fn the_page_of_a_suite_can_be_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let (now, before) = (fixture::suite(), fixture::older_suite());
+    let gate = fixture::gate_report();
     let beside = Beside {
         baseline: Some(&before),
-        gate: Some("**Gate: FAIL**"),
+        gate: Some(&gate),
     };
     let page = write_suite(directory.path(), &now, &view(&now, beside)).expect("reports");
     check(

@@ -70,12 +70,15 @@ fn a_suite_is_shown_beside_its_baseline_and_its_gate() {
         "older.json",
         &serde_json::to_vec(&fixture::older_suite()).expect("JSON"),
     );
-    let gate = write("gate.md", b"**Gate: FAIL**\n");
+    let gate = write("gate.json", &serde_json::to_vec(&fixture::gate_report()).expect("JSON"));
     let arguments = ["--baseline", &before, "--gate", &gate, "--format"];
     let page = report(&[&[now.as_str()][..], &arguments[..], &["html"]].concat());
     let page = String::from_utf8(page.stdout).expect("UTF-8");
     for word in [
-        "Gate: FAIL",
+        "<h3>The gate</h3>",
+        "✗ FAIL",
+        "90 % interval",
+        "Hard limits",
         "▲ gained",
         "▼ lost",
         "gauntlet-detector 0.0.9",
@@ -84,6 +87,9 @@ fn a_suite_is_shown_beside_its_baseline_and_its_gate() {
         assert!(page.contains(word), "`{word}` is missing in the page");
     }
     assert!(!page.contains("<script"), "names of others are text");
+    let markdown = write("gate.md", b"### Detection gate: PASS\n");
+    let refused = report(&[&now, "--gate", &markdown]);
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
     let written = report(&[&text(directory.path())]);
     assert!(written.status.success(), "{written:?}");
     assert!(directory.path().join("report.html").is_file());

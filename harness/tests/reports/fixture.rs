@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use gauntlet_harness::check::validity::{Class, Validity};
+use gauntlet_harness::gate::evidence::Evidence;
+use gauntlet_harness::gate::report::GateReport;
+use gauntlet_harness::gate::{Settings, gate};
 use gauntlet_harness::plan::Seed;
 use gauntlet_harness::run::result::RunResult;
 use gauntlet_harness::scenario::model::Arm;
@@ -186,4 +189,10 @@ fn judged(verdict: Verdict, reason: &str) -> Judgement {
         verdict,
         reason: reason.to_owned(),
     }])
+}
+
+/// What the gate finds of [`suite`] against [`older_suite`].
+pub(crate) fn gate_report() -> GateReport {
+    let [before, after] = [older_suite(), suite()].map(|suite| Evidence::of(&suite));
+    gate(&before, &after, &Settings::default())
 }

@@ -34,6 +34,11 @@ fn what_is_written_keeps_to_the_schema() {
     assert_eq!(problems(&schema("result.schema.json"), &result), Vec::<String>::new());
     let suite = serde_json::to_value(fixture::suite()).expect("JSON");
     assert_eq!(problems(&schema("suite.schema.json"), &suite), Vec::<String>::new());
+    let gate = serde_json::to_value(fixture::gate_report()).expect("JSON");
+    assert_eq!(
+        problems(&schema("gate-report.schema.json"), &gate),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -45,4 +50,8 @@ fn schemas_refuse_what_is_wrong() {
     let mut result = serde_json::to_value(fixture::result()).expect("JSON");
     result.as_object_mut().expect("an object").remove("validity");
     assert!(!problems(&schema, &result).is_empty(), "a missing field");
+    let schema = self::schema("gate-report.schema.json");
+    let mut gate = serde_json::to_value(fixture::gate_report()).expect("JSON");
+    gate["metrics"][0]["verdict"] = json!("maybe");
+    assert!(!problems(&schema, &gate).is_empty(), "an unknown verdict");
 }

@@ -4,7 +4,7 @@ use expect_test::expect_file;
 use gauntlet_harness::report::suite::{Beside, view};
 use gauntlet_harness::report::{junit, markdown};
 
-use crate::fixture::{older_suite, suite};
+use crate::fixture::{gate_report, older_suite, suite};
 
 #[test]
 fn junit_of_a_suite() {
@@ -14,10 +14,10 @@ fn junit_of_a_suite() {
 
 #[test]
 fn markdown_of_a_suite() {
-    let (now, before) = (suite(), older_suite());
+    let (now, before, gate) = (suite(), older_suite(), gate_report());
     let beside = Beside {
         baseline: Some(&before),
-        gate: Some("**Gate: FAIL**\n"),
+        gate: Some(&gate),
     };
     let text = markdown::suite(&view(&now, beside));
     expect_file!["../data/suite.md"].assert_eq(&text);

@@ -1,6 +1,7 @@
 //! The page of a suite: verdict and figures, the matrix, tables with intervals, distributions, confusion, comparison.
 
 mod distributions;
+mod gate;
 mod matrix;
 
 use std::fmt::Write as _;
@@ -44,12 +45,8 @@ pub fn page(view: &SuiteView) -> String {
         },
     ];
     if view.comparison.is_some() || view.gate.is_some() {
+        let gate = view.gate.as_ref().map(gate::gate).unwrap_or_default();
         let body = view.comparison.as_ref().map(comparison).unwrap_or_default();
-        let gate = view
-            .gate
-            .as_ref()
-            .map(|said| format!("<h3>The gate</h3><pre>{}</pre>", markup(said)));
-        let gate = gate.unwrap_or_default();
         sections.insert(
             1,
             Section {
@@ -185,7 +182,7 @@ fn validity(view: &SuiteView) -> String {
 }
 
 fn comparison(comparison: &Comparison) -> String {
-    let mut html = String::new();
+    let mut html = String::from("<h3>The older result</h3>");
     if !comparison.same_suite {
         html.push_str("<p class=\"bad\">✗ The two results asked for different cases; differences are not the detector's alone.</p>");
     }
