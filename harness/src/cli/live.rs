@@ -111,6 +111,21 @@ impl Session {
         &self.programs
     }
 
+    /// Waits for `work` on the session's runtime.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Ends when somebody asks this command to stop.
+    pub fn asked_to_stop(&self) -> impl Future<Output = ()> + use<> {
+        let mut cancel = self.cancel.clone();
+        async move {
+            if cancel.wait_for(|asked| *asked).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Makes one run, and the reports of its directory; no view of it if they could not be written, which has been said.
     ///
     /// # Errors

@@ -38,14 +38,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::InvalidScenario);
         }
     };
-    let target = match args.target.resolve() {
-        Ok(target) => target,
+    let place = match args.target.resolve() {
+        Ok(place) => place,
         Err(refusal) => {
             eprintln!("gauntlet: {refusal}");
             return Ok(Exit::CannotHere);
         }
     };
-    if let RunTarget::Local = target
+    if place.is_local()
         && let Some(exit) = refused_on_local(cases.iter().map(|case| &case.scenario))
     {
         return Ok(exit);
@@ -58,9 +58,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
+    let ready = match place.prepare(&session) {
+        Ok(ready) => ready,
+        Err(exit) => return Ok(exit),
+    };
     let first_seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let ended = run_all(&cases, &session, args, &target, first_seed)?;
-    Ok(conclude(&ended, args.format))
+    let ended = run_all(&cases, &session, args, &ready.target, first_seed);
+    let exit = ended.map(|ended| conclude(&ended, args.format));
+    let left = ready.leave(&session, exit.as_ref().map_or(Exit::Internal, |exit| *exit));
+    exit.map(|_| left)
 }
 
 fn select(names: &[String]) -> Result<Vec<Chosen>, Vec<String>> {

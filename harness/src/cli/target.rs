@@ -6,17 +6,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use kube::config::Kubeconfig;
 
+use super::Exit;
+use super::live::Session;
+use crate::doctor::error_chain;
 use crate::run::RunTarget;
 use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::image::{build_app_image, load_into_kind};
+use crate::target::kind::lifecycle::UpOptions;
+use crate::target::kind::name::{ClusterName, EXISTING};
+use crate::target::kind::ownership::{self, ExistingCluster, KindClusterRef, NAMESPACE, Selection};
+use crate::target::kind::permission::permitted_context;
 use crate::target::kind::pods::{POSTGRES_IMAGE, REDIS_IMAGE};
+use crate::target::kind::record::StateDirectory;
 use crate::target::kind::{Images, KindOptions};
 
-/// Value of `--cluster` for one that Gauntlet did not make.
-const EXISTING: &str = "existing";
-/// What kind puts before a cluster's name to make its context's.
-const CONTEXT_PREFIX: &str = "kind-";
 /// How long pods may take to serve; images may have to be pulled first.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
@@ -37,25 +41,36 @@ pub struct TargetArgs {
     /// Where to run.
     #[arg(long, value_enum, default_value_t)]
     pub target: TargetKind,
-    /// kind: the cluster's name, or `existing` for one that Gauntlet did not make.
+    /// kind: the name of a cluster of Gauntlet's own, made for this command when there is none, or `existing` for one that
+    /// Gauntlet did not make. By default `gauntlet`.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// kind: the file that says how its API is reached.
+    /// kind: with `--cluster existing`, the file that says how its API is reached; none is used by default.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// kind: a cluster that Gauntlet did not make is used only if its context is named here. Faults will be injected into
     /// its nodes and into a namespace of our own.
     #[arg(long, value_name = "CONTEXT")]
     pub i_own_this_cluster: Option<String>,
-    /// kind: the namespace that is made for the run and removed after it. By default a new one.
+    /// kind: the namespace that is made for each run and removed after it. By default a new one.
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// kind: leave the namespace with the application in place after the run.
+    /// kind: leave the application's namespace in place after the run, and a cluster that was made for it.
     #[arg(long)]
     pub keep: bool,
-    /// kind: image of the http services, whose entry point is gauntlet-app.
+    /// kind: image of the http services, whose entry point is gauntlet-app. By default it is made of the program that
+    /// lies beside this one, and loaded into the cluster's nodes.
     #[arg(long, value_name = "IMAGE")]
     pub app_image: Option<String>,
+    /// kind: image of the nodes of a cluster that is made.
+    #[arg(long, value_name = "IMAGE")]
+    pub node_image: Option<String>,
+    /// kind: an archive of images to load into the nodes of a cluster that is made; with any, nothing is pulled.
+    #[arg(long, value_name = "FILE")]
+    pub image_archive: Vec<PathBuf>,
+    /// The program `kind`, by name or path.
+    #[arg(long, value_name = "FILE", env = "GAUNTLET_KIND", default_value = "kind")]
+    pub kind_program: PathBuf,
     /// kind: image of redis services.
     #[arg(long, value_name = "IMAGE", default_value = REDIS_IMAGE)]
     pub redis_image: String,
@@ -73,25 +88,57 @@ pub enum Refusal {
         /// The flag.
         flag: &'static str,
     },
-    /// Something must be said.
-    #[error("--target kind needs {flag}: {why}")]
-    Missing {
+    /// A flag that means nothing for a cluster of Gauntlet's own.
+    #[error("{flag} is for --cluster {EXISTING}; add that, or leave it out")]
+    NotExisting {
         /// The flag.
         flag: &'static str,
-        /// What for.
-        why: &'static str,
+    },
+    /// Nobody said which cluster.
+    #[error("--cluster {EXISTING} needs --kubeconfig FILE: none is used by default")]
+    NoKubeconfig,
+    /// A name that no cluster can have.
+    #[error("--cluster {name}: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        why: String,
     },
     /// Nobody said that the cluster may be broken.
-    #[error(
-        "the current context of {} is {saw}, and nobody said that it may be broken: name the context of a cluster that \
-         is yours with --i-own-this-cluster CONTEXT; nothing was touched", kubeconfig.display()
-    )]
-    NotOwned {
-        /// The file.
-        kubeconfig: PathBuf,
-        /// Its current context.
-        saw: String,
-    },
+    #[error(transparent)]
+    NotPermitted(#[from] crate::target::kind::permission::NotPermitted),
+}
+
+/// Where live runs were asked to take place; nothing is there yet.
+#[derive(Debug)]
+pub enum Place {
+    /// The embedded cluster.
+    Local,
+    /// A Kubernetes cluster.
+    Kind(Box<KindPlace>),
+}
+
+/// A Kubernetes cluster that was asked for.
+#[derive(Debug)]
+pub struct KindPlace {
+    selection: Selection,
+    namespace: Option<String>,
+    keep: bool,
+    app_image: Option<String>,
+    redis_image: String,
+    postgres_image: String,
+    kind_program: PathBuf,
+}
+
+/// Where live runs take place, ready for them.
+#[derive(Debug)]
+#[must_use = "leave it: what was made for it stays otherwise"]
+pub struct Ready {
+    /// For the runs' orders.
+    pub target: RunTarget,
+    cluster: Option<KindClusterRef>,
+    keep: bool,
 }
 
 impl TargetArgs {
@@ -99,14 +146,14 @@ impl TargetArgs {
     ///
     /// # Errors
     /// [`Refusal`] when it is not said which cluster, or that it may be used.
-    pub fn resolve(&self) -> Result<RunTarget, Refusal> {
+    pub fn resolve(&self) -> Result<Place, Refusal> {
         match self.target {
             TargetKind::Local => self.local(),
-            TargetKind::Kind => self.kind().map(|options| RunTarget::Kind(Box::new(options))),
+            TargetKind::Kind => self.kind().map(|place| Place::Kind(Box::new(place))),
         }
     }
 
-    fn local(&self) -> Result<RunTarget, Refusal> {
+    fn local(&self) -> Result<Place, Refusal> {
         let given = [
             (self.cluster.is_some(), "--cluster"),
             (self.kubeconfig.is_some(), "--kubeconfig"),
@@ -117,49 +164,171 @@ impl TargetArgs {
         ];
         match given.into_iter().find(|(is_given, _)| *is_given) {
             Some((_, flag)) => Err(Refusal::NotKind { flag }),
-            None => Ok(RunTarget::Local),
+            None => Ok(Place::Local),
         }
     }
 
-    fn kind(&self) -> Result<KindOptions, Refusal> {
-        let missing = |flag, why| Refusal::Missing { flag, why };
-        let cluster = self.cluster.as_deref();
-        let cluster = cluster.ok_or(missing("--cluster", "the name of a kind cluster, or `existing`"))?;
-        let kubeconfig = self.kubeconfig.clone();
-        let kubeconfig = kubeconfig.ok_or(missing(
-            "--kubeconfig",
-            "the cluster's own file; none is used by default",
-        ))?;
-        let context = match (cluster, &self.i_own_this_cluster) {
-            (EXISTING, Some(context)) => context.clone(),
-            (EXISTING, None) => {
-                let file = Kubeconfig::read_from(&kubeconfig).ok();
-                let saw = file
-                    .and_then(|file| file.current_context)
-                    .unwrap_or_else(|| "not set".to_owned());
-                return Err(Refusal::NotOwned { kubeconfig, saw });
-            }
-            (name, _) => format!("{CONTEXT_PREFIX}{name}"),
+    fn kind(&self) -> Result<KindPlace, Refusal> {
+        let name = self.cluster.as_deref();
+        let selection = match name {
+            Some(EXISTING) => self.existing()?,
+            name => self.own(name)?,
         };
-        let app = self.app_image.clone();
-        let random = || format!("gauntlet-{:08x}", rand::random::<u32>());
-        Ok(KindOptions {
+        Ok(KindPlace {
+            selection,
+            namespace: self.namespace.clone(),
+            keep: self.keep,
+            app_image: self.app_image.clone(),
+            redis_image: self.redis_image.clone(),
+            postgres_image: self.postgres_image.clone(),
+            kind_program: self.kind_program.clone(),
+        })
+    }
+
+    fn existing(&self) -> Result<Selection, Refusal> {
+        let kubeconfig = self.kubeconfig.clone().ok_or(Refusal::NoKubeconfig)?;
+        let said_context = self.i_own_this_cluster.clone();
+        // Also before programs and locks are looked for; it is looked at again when the cluster is used.
+        permitted_context(&kubeconfig, said_context.as_deref())?;
+        Ok(Selection::Existing(ExistingCluster {
+            kubeconfig,
+            said_context,
+            namespace: NAMESPACE.to_owned(),
+        }))
+    }
+
+    fn own(&self, name: Option<&str>) -> Result<Selection, Refusal> {
+        let given = [
+            (self.kubeconfig.is_some(), "--kubeconfig"),
+            (self.i_own_this_cluster.is_some(), "--i-own-this-cluster"),
+        ];
+        if let Some((_, flag)) = given.into_iter().find(|(is_given, _)| *is_given) {
+            return Err(Refusal::NotExisting { flag });
+        }
+        let parse = |name: &str| {
+            name.parse().map_err(|why| Refusal::Name {
+                name: name.to_owned(),
+                why,
+            })
+        };
+        let name: ClusterName = name.map(parse).transpose()?.unwrap_or_default();
+        let options = UpOptions {
+            image: self.node_image.clone(),
+            image_archives: self.image_archive.clone(),
+            kind_program: self.kind_program.clone(),
+            ..UpOptions::default()
+        };
+        Ok(Selection::Own {
+            name,
+            namespace: NAMESPACE.to_owned(),
+            options,
+        })
+    }
+}
+
+impl Place {
+    /// Whether it is the embedded cluster.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local)
+    }
+
+    /// Makes the cluster if there is none, and the image of the services; or says why that cannot be, and how to exit.
+    pub fn prepare(self, session: &Session) -> Result<Ready, Exit> {
+        let place = match self {
+            Self::Local => {
+                return Ok(Ready {
+                    target: RunTarget::Local,
+                    cluster: None,
+                    keep: false,
+                });
+            }
+            Self::Kind(place) => place,
+        };
+        let state = StateDirectory::of_this_machine();
+        let say = |step: &str| eprintln!("{step}");
+        let resolved = ownership::resolve(&state, &place.selection, &say, session.asked_to_stop());
+        let cluster = session.block_on(resolved).map_err(|error| {
+            eprintln!("gauntlet: {}", error_chain(&error));
+            match error {
+                error if error.is_interruption() => Exit::Interrupted,
+                error if error.is_refusal() => Exit::CannotHere,
+                _ => Exit::TargetFailed,
+            }
+        })?;
+        let keep = place.keep;
+        match place.app_image(session, &cluster) {
+            Ok(app) => Ok(Ready {
+                target: RunTarget::Kind(Box::new(place.options(&cluster, app))),
+                cluster: Some(cluster),
+                keep,
+            }),
+            Err(why) => {
+                eprintln!("gauntlet: {why}");
+                let left = Ready {
+                    target: RunTarget::Local,
+                    cluster: Some(cluster),
+                    keep,
+                };
+                left.leave(session, Exit::CannotHere);
+                Err(Exit::CannotHere)
+            }
+        }
+    }
+}
+
+impl KindPlace {
+    /// The image of the http services: the one that was named, or one made of our own program and loaded.
+    fn app_image(&self, session: &Session, cluster: &KindClusterRef) -> Result<String, String> {
+        if let Some(image) = &self.app_image {
+            return Ok(image.clone());
+        }
+        let unnamed = || {
+            "this cluster was not made by kind, so that images cannot be loaded into its nodes; push one that \
+             `gauntlet image build` makes to where it finds it, and name it with --app-image"
+                .to_owned()
+        };
+        let kind_name = cluster.kind_name.as_deref().ok_or_else(unnamed)?;
+        let image = build_app_image(&session.programs().app).map_err(|error| error_chain(&error))?;
+        eprintln!("loading image {} ({})", image.name, image.contents);
+        load_into_kind(&image.name, kind_name, &self.kind_program).map_err(|error| error_chain(&error))?;
+        Ok(image.name)
+    }
+
+    fn options(self, cluster: &KindClusterRef, app: String) -> KindOptions {
+        let random = || format!("{NAMESPACE}-{:08x}", rand::random::<u32>());
+        KindOptions {
             access: ClusterAccess {
-                kubeconfig,
-                context,
-                namespace: self.namespace.clone().unwrap_or_else(random),
+                namespace: self.namespace.unwrap_or_else(random),
+                ..cluster.access.clone()
             },
             images: Images {
-                app: app.ok_or(missing(
-                    "--app-image",
-                    "an image on the cluster's nodes whose entry point is gauntlet-app",
-                ))?,
-                redis: self.redis_image.clone(),
-                postgres: self.postgres_image.clone(),
+                app,
+                redis: self.redis_image,
+                postgres: self.postgres_image,
             },
             ready_within: READY_WITHIN,
             keep: self.keep,
-        })
+        }
+    }
+}
+
+impl Ready {
+    /// Removes what was made for the runs, unless it is to be kept. Gives back `exit`, or how to exit when something is left.
+    pub fn leave(self, session: &Session, exit: Exit) -> Exit {
+        let Some(cluster) = self.cluster else { return exit };
+        let left = if self.keep {
+            cluster.keep().map_err(|error| error_chain(&error))
+        } else {
+            session.block_on(cluster.release()).map_err(|error| error_chain(&error))
+        };
+        match left {
+            Ok(()) => exit,
+            Err(why) => {
+                eprintln!("gauntlet: {why}; `gauntlet recover` tries again");
+                Exit::TargetFailed
+            }
+        }
     }
 }
 
@@ -175,7 +344,7 @@ mod tests {
         target: TargetArgs,
     }
 
-    fn resolve(flags: &str) -> Result<RunTarget, Refusal> {
+    fn resolve(flags: &str) -> Result<Place, Refusal> {
         Line::try_parse_from(["run"].into_iter().chain(flags.split_whitespace()))
             .expect("flags")
             .target
@@ -190,25 +359,36 @@ mod tests {
     #[test]
     fn a_cluster_is_never_used_silently() {
         let file = tempfile::NamedTempFile::new().expect("a file");
+        let context = "{name: production, context: {cluster: one, user: me}}";
         std::fs::write(
             file.path(),
-            "apiVersion: v1\nkind: Config\ncurrent-context: production\n",
+            format!("apiVersion: v1\nkind: Config\ncurrent-context: production\ncontexts: [{context}]\n"),
         )
         .expect("written");
-        let kubeconfig = format!("--target kind --app-image a:1 --kubeconfig {}", file.path().display());
-        assert!(matches!(resolve(""), Ok(RunTarget::Local)));
-        refused("--cluster fixture", "--cluster is for --target kind");
-        refused("--target kind --kubeconfig f", "--cluster");
-        refused("--target kind --cluster fixture", "--kubeconfig");
-        refused(
-            &format!("{kubeconfig} --cluster existing"),
-            "is production, and nobody said that it may be broken",
+        let existing = format!(
+            "--target kind --cluster existing --kubeconfig {}",
+            file.path().display()
         );
-        let context = |flags: &str| match resolve(&format!("{kubeconfig} {flags}")).expect(flags) {
-            RunTarget::Kind(options) => options.access.context,
-            RunTarget::Local => panic!("not local"),
+        assert!(resolve("").expect("the default").is_local());
+        refused("--cluster fixture", "--cluster is for --target kind");
+        refused("--target kind --cluster existing", "needs --kubeconfig");
+        refused("--target kind --kubeconfig f", "--kubeconfig is for --cluster existing");
+        refused("--target kind --cluster No_Name", "--cluster No_Name");
+        refused(&existing, "has the current context `production`");
+        refused(
+            &format!("{existing} --i-own-this-cluster staging"),
+            "not the context `staging`",
+        );
+        let place = |flags: &str| match resolve(flags).expect(flags) {
+            Place::Kind(place) => place.selection,
+            Place::Local => panic!("not local"),
         };
-        assert_eq!(context("--cluster fixture"), "kind-fixture");
-        assert_eq!(context("--cluster existing --i-own-this-cluster staging"), "staging");
+        assert!(
+            matches!(place("--target kind --cluster mine"), Selection::Own { name, .. } if name.as_str() == "mine")
+        );
+        assert!(matches!(
+            place(&format!("{existing} --i-own-this-cluster production")),
+            Selection::Existing(_)
+        ));
     }
 }

@@ -42,14 +42,14 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         ExecutorKind::Kubernetes => return kubernetes::run(args, &plan),
         ExecutorKind::Local => {}
     }
-    let target = match args.target.resolve() {
-        Ok(target) => target,
+    let place = match args.target.resolve() {
+        Ok(place) => place,
         Err(refusal) => {
             eprintln!("gauntlet: {refusal}");
             return Ok(Exit::CannotHere);
         }
     };
-    if let RunTarget::Local = target
+    if place.is_local()
         && let Some(exit) = refused_on_local(plan.scenarios.iter().map(|chosen| &chosen.scenario))
     {
         return Ok(exit);
@@ -74,14 +74,20 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
     if !left.failed.is_empty() {
         return Ok(Exit::TargetFailed);
     }
+    let ready = match place.prepare(&session) {
+        Ok(ready) => ready,
+        Err(exit) => return Ok(exit),
+    };
     let console = SuiteConsole::new();
     let mut runner = LiveRunner {
         session: &session,
-        target,
+        target: ready.target.clone(),
         home: &directory,
         console: console.clone(),
     };
-    play_through(args, &plan, store, &mut runner, console, &directory)
+    let exit = play_through(args, &plan, store, &mut runner, console, &directory);
+    let left = ready.leave(&session, exit.as_ref().map_or(Exit::Internal, |exit| *exit));
+    exit.map(|_| left)
 }
 
 fn locking(args: &SuiteRunArgs) -> Locking {
