@@ -220,7 +220,7 @@ shapes! {
     KIND_SCALE "kind: scale-to-zero" []
     /// Parameters of `kind: memory-limit`.
     KIND_MEMORY "kind: memory-limit" [
-        must("mebibytes", "number", "Memory of each pod: less than it takes.", "6"),
+        must("mebibytes", "number", "Memory of each pod: less than it takes with its data. Below about 4 no container starts.", "5"),
     ]
     /// Parameters of `kind: dns-scale-to-zero`.
     KIND_DNS_SCALE "kind: dns-scale-to-zero" []

@@ -3,13 +3,19 @@
 //! Needs root and a kind cluster whose nodes have the fixture's image; says why when it skips. Not to be run beside a
 //! measurement on the same cluster: nodes and name servers are everybody's.
 
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use gauntlet_harness::fault::effect::{Effect, await_effect, await_recovered, verify_effect};
 use gauntlet_harness::fault::journal::UndoneBy;
 use gauntlet_harness::fault::kind::{FaultKind, NodeFault, ObjectFault};
+use gauntlet_harness::target::namespace::run_in_netns;
 
 mod killed;
 mod world;
@@ -25,7 +31,7 @@ fn in_world(play: impl AsyncFnOnce(&World)) {
     let Some(cluster) = world::cluster() else { return };
     runtime().block_on(async {
         let mut world = World::new(cluster).await;
-        let played = std::panic::AssertUnwindSafe(async {
+        let played = AssertUnwindSafe(async {
             world.start().await;
             play(&world).await;
         });
@@ -100,6 +106,53 @@ fn rollouts_break_pods_and_mend_them() {
         }
         check(world, FaultKind::Object(ObjectFault::ScaleToZero), "cache", within).await;
     });
+}
+
+/// A server that starts within the limit dies of what it is given: users do that, and so does this.
+#[test]
+fn too_little_memory_kills() {
+    in_world(async |world| {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let filling = {
+            let (is_over, servers, netns) = (
+                is_over.clone(),
+                world.cache_addresses().await,
+                world.around.nodes[0].netns.clone(),
+            );
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    for server in &servers {
+                        // It may be dead at the moment.
+                        let _filled = run_in_netns(&netns, || fill(*server));
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            })
+        };
+        let kind = FaultKind::Object(ObjectFault::MemoryLimit { mebibytes: 5 });
+        let checked = AssertUnwindSafe(check(world, kind, "cache", Duration::from_secs(45)))
+            .catch_unwind()
+            .await;
+        is_over.store(true, Ordering::Relaxed);
+        filling.join().expect("fills");
+        checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// Makes a Redis server keep 8 MiB.
+fn fill(server: SocketAddr) -> std::io::Result<()> {
+    let patience = Duration::from_millis(500);
+    let mut connection = TcpStream::connect_timeout(&server, patience)?;
+    connection.set_write_timeout(Some(patience))?;
+    let value = "x".repeat(1 << 20);
+    for key in 0..8 {
+        write!(
+            connection,
+            "*3\r\n$3\r\nSET\r\n$1\r\n{key}\r\n${}\r\n{value}\r\n",
+            value.len()
+        )?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -187,7 +240,7 @@ fn before_the_deed_nothing_bites() {
             FaultKind::ServiceWrongPort { target_port: 6380 },
             FaultKind::Object(ObjectFault::WrongSelector),
             FaultKind::Object(ObjectFault::BadImage),
-            FaultKind::Object(ObjectFault::MemoryLimit { mebibytes: 6 }),
+            FaultKind::Object(ObjectFault::MemoryLimit { mebibytes: 5 }),
             FaultKind::Object(ObjectFault::DnsScaleToZero),
         ];
         for kind in kinds {

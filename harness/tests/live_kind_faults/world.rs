@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use gauntlet_harness::residue::{self, Finding, ResidueState};
 use gauntlet_harness::target::kind::access::ClusterAccess;
 use gauntlet_harness::target::{CgroupPaths, Dial, NodeHandle, PodHandle};
 use gauntlet_probes::entity::ServiceName;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{DynamicObject, TypeMeta};
 use kube::{Client, ResourceExt as _};
@@ -147,6 +148,18 @@ impl World {
             virtual_ips: BTreeMap::new(),
             kubernetes: Some(self.access.clone()),
         }
+    }
+
+    /// Where the cache's replicas are reached, whichever pods they are.
+    pub(crate) async fn cache_addresses(&self) -> Vec<SocketAddr> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.access.namespace);
+        let mut addresses = Vec::new();
+        for index in 0..CACHE_PODS {
+            let service = services.get(&format!("cache-{index}")).await.expect("service");
+            let ip = service.spec.and_then(|spec| spec.cluster_ip).expect("address");
+            addresses.push((ip.parse::<IpAddr>().expect("address"), 6379).into());
+        }
+        addresses
     }
 
     pub(crate) fn journal(&self) -> Journal {

@@ -136,7 +136,7 @@ fn what_chooses_nothing_is_a_mistake() {
         "class: cache",
         "name: \"cash-*\"",
         expect![[r#"
-            5:22 no scenario has the name `cash-*` | one of: cache-bad-image, cache-crash, cache-flush, cache-hang, cache-memory-limit, cache-network-delay, cache-network-misconfig, cache-packet-loss, cache-policy-deny, cache-unready, cache-wrong-port, cache-wrong-selector, chain-leaf-crash, chain-middle-delay, db-cpu-limit, db-network-delay, db-scale-to-zero, dns-down, fanout-one-branch-filter, kubelet-stopped, node-cut-off, node-drained, node-paused, none, placebo, surge, web-cpu-limit, web-wrong-cache-address
+            5:22 no scenario has the name `cash-*` | one of: cache-bad-image, cache-crash, cache-flush, cache-hang, cache-memory-limit, cache-network-delay, cache-network-misconfig, cache-packet-loss, cache-policy-deny, cache-wrong-port, cache-wrong-selector, chain-leaf-crash, chain-middle-delay, db-cpu-limit, db-network-delay, db-scale-to-zero, db-unready, dns-down, fanout-one-branch-filter, kubelet-stopped, node-cut-off, node-drained, node-paused, none, placebo, surge, web-cpu-limit, web-wrong-cache-address
         "#]],
     );
     check(
