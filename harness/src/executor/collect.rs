@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -18,8 +18,8 @@ use serde_json::json;
 
 use super::intake::Intake;
 use super::jobs::{Completion, JobPlan};
-use super::lifetime::{make, take_away};
-use super::objects::{self, EXECUTION_LABEL, Execution, RECORD_LABEL, order_object, read_order};
+use super::lifetime::{make, make_namespace, take_away};
+use super::objects::{EXECUTION_LABEL, Execution, RECORD_LABEL, order_object, read_order};
 use super::order::ShardOrder;
 use super::pods::{Hopeless, hopeless, job_ended, last_words};
 use super::record::{RUN, Record, unpack_run};
@@ -92,15 +92,7 @@ impl Collector<'_> {
         let Marker {
             name, access, image, ..
         } = self.marker;
-        let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        if namespaces
-            .get_opt(&access.namespace)
-            .await
-            .map_err(ExecutorError::api("read", "the namespace"))?
-            .is_none()
-        {
-            make(&namespaces, &objects::namespace(&access.namespace, name)).await?;
-        }
+        make_namespace(&self.client, self.marker).await?;
         let made = make(&self.api::<ConfigMap>(), &order_object(name, order)).await?;
         let (execution, order) = (Execution::of(&made)?, read_order(&made)?);
         make::<ServiceAccount>(&self.api(), &execution.account()).await?;

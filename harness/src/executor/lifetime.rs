@@ -10,11 +10,34 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::objects::{EXECUTION_LABEL, ORDER_LABEL};
+use super::objects::{EXECUTION_LABEL, ORDER_LABEL, namespace};
 use super::{ExecutorError, Marker};
 
 /// How long pods may take to undo their faults when they are stopped.
 const GONE_WITHIN: Duration = Duration::from_secs(90);
+/// How often what goes is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Makes the namespace if it is not there. One that is on its way out, perhaps an earlier execution's, is let go first.
+pub(super) async fn make_namespace(client: &Client, marker: &Marker) -> Result<(), ExecutorError> {
+    let name = &marker.access.namespace;
+    let api: Api<Namespace> = Api::all(client.clone());
+    let deadline = Instant::now() + GONE_WITHIN;
+    loop {
+        let found = api.get_opt(name).await;
+        match found.map_err(ExecutorError::api("read", format!("namespace {name}")))? {
+            None => return make(&api, &namespace(name, &marker.name)).await.map(drop),
+            Some(there) if there.metadata.deletion_timestamp.is_none() => return Ok(()),
+            Some(_) if Instant::now() > deadline => {
+                let why = format!(
+                    "namespace {name} has been going away for {GONE_WITHIN:?}; choose another with --namespace"
+                );
+                return Err(ExecutorError::Pods(why));
+            }
+            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
 
 /// Creates an object, or returns the one that is there: an execution that goes on has made it before.
 pub(super) async fn make<K>(api: &Api<K>, object: &K) -> Result<K, ExecutorError>
@@ -38,13 +61,13 @@ where
 /// # Errors
 /// [`ExecutorError::Api`], or [`ExecutorError::Pods`] when pods stay.
 pub async fn take_away(client: &Client, marker: &Marker) -> Result<(), ExecutorError> {
-    let namespace = &marker.access.namespace;
+    let place = &marker.access.namespace;
     let selector = ListParams::default().labels(&format!("{EXECUTION_LABEL}={}", marker.name));
     let (jobs, pods): (Api<Job>, Api<Pod>) = (
-        Api::namespaced(client.clone(), namespace),
-        Api::namespaced(client.clone(), namespace),
+        Api::namespaced(client.clone(), place),
+        Api::namespaced(client.clone(), place),
     );
-    let orders: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let orders: Api<ConfigMap> = Api::namespaced(client.clone(), place);
     jobs.delete_collection(&DeleteParams::background(), &selector)
         .await
         .map_err(ExecutorError::api("delete", "jobs"))?;
@@ -57,13 +80,10 @@ pub async fn take_away(client: &Client, marker: &Marker) -> Result<(), ExecutorE
         .is_empty()
     {
         if Instant::now() > deadline {
-            let why = format!(
-                "pods of {} do not stop; look at them in namespace {namespace}",
-                marker.name
-            );
+            let why = format!("pods of {} do not stop; look at them in namespace {place}", marker.name);
             return Err(ExecutorError::Pods(why));
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     match orders.delete(&marker.name, &DeleteParams::background()).await {
         Ok(_) => {}
