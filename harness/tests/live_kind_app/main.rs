@@ -1,7 +1,7 @@
 //! An application's stores on a real Kubernetes cluster: rollout, handles, inventory, pods that come and go, and the end.
 //!
-//! `GAUNTLET_KIND_FIXTURE` names the directory of a fixture whose cluster `fixture` is up, with the image
-//! `fixture/apps:bookworm` on its nodes; without it these tests skip, with it they fail rather than skip.
+//! `GAUNTLET_TEST_KUBECONFIG` and `GAUNTLET_TEST_CONTEXT` name a cluster with the image `GAUNTLET_SERVERS_IMAGE` on its nodes
+//! (`ci/kind up` makes one); without them these tests skip, with them they fail rather than skip.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,27 +27,29 @@ use tokio::sync::mpsc::UnboundedReceiver;
 const STORES: &str = r#"{"name": "stores", "spec": {"nodes": 3, "entry": "cache", "load": {"rate": 1.0, "paths": []},
     "services": {"cache": {"kind": "redis", "replicas": 2, "cpuMillicores": 200, "memoryMib": 64}, "db": {"kind": "postgres",
         "tables": {"items": {"rows": 10, "columns": []}}}}}}"#;
-const IMAGE: &str = "fixture/apps:bookworm";
 /// Longest that Kubernetes may take to start a container again, or to make a pod in another's place.
 const BACK_WITHIN: Duration = Duration::from_secs(40);
 
 /// How `namespace` of the fixture is used; `None` where there is no fixture, which has been said.
 fn options(namespace: &str) -> Option<KindOptions> {
-    let Some(fixture) = std::env::var_os("GAUNTLET_KIND_FIXTURE") else {
-        eprintln!("skipped: no Kubernetes cluster (GAUNTLET_KIND_FIXTURE is not set)");
+    let Some(kubeconfig) = std::env::var_os("GAUNTLET_TEST_KUBECONFIG") else {
+        eprintln!("skipped: no Kubernetes cluster (GAUNTLET_TEST_KUBECONFIG is not set)");
         return None;
     };
+    let named =
+        |variable: &str| std::env::var(variable).unwrap_or_else(|_| panic!("{variable} goes with the kubeconfig"));
+    let (context, image) = (named("GAUNTLET_TEST_CONTEXT"), named("GAUNTLET_SERVERS_IMAGE"));
     assert!(nix::unistd::geteuid().is_root(), "a fixture is of use to root only");
     Some(KindOptions {
         access: ClusterAccess {
-            kubeconfig: PathBuf::from(fixture).join("clusters/fixture.kubeconfig"),
-            context: "kind-fixture".to_owned(),
+            kubeconfig: PathBuf::from(kubeconfig),
+            context,
             namespace: namespace.to_owned(),
         },
         images: Images {
-            app: IMAGE.to_owned(),
-            redis: IMAGE.to_owned(),
-            postgres: IMAGE.to_owned(),
+            app: image.clone(),
+            redis: image.clone(),
+            postgres: image,
         },
         ready_within: Duration::from_secs(90),
         keep: false,

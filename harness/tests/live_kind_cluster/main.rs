@@ -1,7 +1,7 @@
 //! Kind clusters for real: they come up and serve, go without a rest, and one that Gauntlet did not make is left alone.
 //!
 //! Needs root, docker and the fixture's node image; skips with the reason otherwise, and fails instead of skipping where
-//! `GAUNTLET_KIND_FIXTURE` is set.
+//! `GAUNTLET_TEST_KUBECONFIG` is set.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ pub(crate) const NODE_IMAGE: &str = "fixture/kind-node:v1.20.2";
 /// The image that its nodes hold for everything.
 pub(crate) const APPS_IMAGE: &str = "fixture/apps:bookworm";
 /// Where this is set, the fixture must work: tests fail where they would skip.
-const MUST: &str = "GAUNTLET_KIND_FIXTURE";
+const MUST: &str = "GAUNTLET_TEST_KUBECONFIG";
 
 /// One cluster at a time: each takes a gigabyte and both cores.
 static ONE: Mutex<()> = Mutex::new(());
@@ -43,6 +43,8 @@ pub(crate) fn fixture() -> Option<Fixture> {
 }
 
 fn look() -> Result<Fixture, String> {
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    let foreign = named(MUST).ok_or_else(|| format!("no Kubernetes cluster ({MUST} is not set)"))?;
     if !nix::unistd::geteuid().is_root() {
         return Err("not root, which kind clusters need".to_owned());
     }
@@ -52,7 +54,6 @@ fn look() -> Result<Fixture, String> {
     if !docker(&["image", "inspect", NODE_IMAGE]).is_ok_and(|output| output.status.success()) {
         return Err(format!("the node image {NODE_IMAGE} is not on this machine"));
     }
-    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
     let cache = named("KIND_FIXTURE_CACHE")
         .or_else(|| Some(named("XDG_CACHE_HOME")?.join("kind-fixture")))
         .unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache/kind-fixture"));
@@ -62,7 +63,7 @@ fn look() -> Result<Fixture, String> {
     }
     Ok(Fixture {
         kind,
-        foreign: cache.join("clusters/fixture.kubeconfig"),
+        foreign,
         _alone: ONE.lock().unwrap_or_else(PoisonError::into_inner),
     })
 }

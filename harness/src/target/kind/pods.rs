@@ -221,7 +221,10 @@ mod tests {
 
     #[test]
     fn a_postgres_seeds_itself_before_it_listens() {
-        check("db", json!({"kind": "postgres"}), &expect_test::expect![[r#"
+        check(
+            "db",
+            json!({"kind": "postgres"}),
+            &expect_test::expect![[r#"
             args: ["-c","listen_addresses=*","-c","port=5432","-c","unix_socket_directories=","-c","max_connections=50","-c","shared_buffers=32MB","-c","dynamic_shared_memory_type=sysv","-c","fsync=off","-c","synchronous_commit=off","-c","full_page_writes=off","-c","jit=off"]
             command: ["/bin/sh","-c",SCRIPT,"postgres"]
             env: [{"name":"DATA_DIRECTORY","value":"/var/lib/gauntlet"},{"name":"SEED_FILE","value":"/etc/gauntlet/seed.sql"},{"name":"INITDB_ARGUMENTS","value":"--no-sync --auth=trust --username=postgres --wal-segsize=1 --encoding=UTF8 --locale=C --no-instructions"},{"name":"POSTGRES_LETS_IN","value":"host all all 0.0.0.0/0 trust"}]
@@ -230,7 +233,8 @@ mod tests {
             name: "db"
             ports: [{"containerPort":5432,"name":"tcp","protocol":"TCP"}]
             readinessProbe: {"failureThreshold":10,"periodSeconds":2,"tcpSocket":{"port":5432}}
-            volumeMounts: [{"mountPath":"/etc/gauntlet","name":"config"},{"mountPath":"/var/lib/gauntlet","name":"data"}]"#]]);
+            volumeMounts: [{"mountPath":"/etc/gauntlet","name":"config"},{"mountPath":"/var/lib/gauntlet","name":"data"}]"#]],
+        );
         let (seeded, listens) = (POSTGRES_SCRIPT.find("psql"), POSTGRES_SCRIPT.find("exec setpriv"));
         assert!(seeded.is_some() && seeded < listens);
     }
