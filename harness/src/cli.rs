@@ -97,7 +97,7 @@ Exit codes:
 pub enum Command {
     /// Run scenarios: bring the application up, inject, measure, score.
     #[command(after_help = EXIT_CODES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Run suites of scenarios, in one go, in parts or after an interruption; list, show and validate them.
     #[command(subcommand)]
     Suite(suite::SuiteCommand),

@@ -36,7 +36,7 @@ use crate::suite::{Suite, load};
 pub enum SuiteCommand {
     /// Run a suite: every scenario, every trial, one after the other, and one result.
     #[command(after_help = EXIT_CODES)]
-    Run(SuiteRunArgs),
+    Run(Box<SuiteRunArgs>),
     /// Print the cases of a suite in their order, with their seeds, and the digest that all shards share.
     #[command(after_help = EXIT_CODES)]
     Plan {
