@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 
 use super::containers::docker;
@@ -49,11 +50,11 @@ fn is_subnet(text: &str) -> bool {
 /// # Errors
 /// [`ToolFailure`], with what the node's shell said.
 pub async fn set_up(nodes: &[NodeNetwork], mark: &str) -> Result<(), ToolFailure> {
-    for node in nodes {
+    let set_up = nodes.iter().map(async |node| {
         let arguments = ["exec", "--interactive", node.name.as_str(), "sh", "-eu"];
-        docker(&arguments, &installation(node, nodes), mark).await?;
-    }
-    Ok(())
+        docker(&arguments, &installation(node, nodes), mark).await
+    });
+    try_join_all(set_up).await.map(drop)
 }
 
 /// A program for a node's shell: puts [`script`] and its service in place and starts it.

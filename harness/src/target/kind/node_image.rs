@@ -1,8 +1,8 @@
-//! Images on their way into a cluster: the one that its nodes are made of, and those that its pods will run.
+//! Images on their way into a new cluster: the one that its nodes are made of, and archives of those that its pods will run.
 //!
 //! Nothing is pulled where archives are given, nor where an image is here already.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::config::PodNetwork;
@@ -91,34 +91,15 @@ pub async fn prepare(
     })
 }
 
-/// Loads an image of this machine's container engine into every node, without a registry.
-///
-/// # Errors
-/// [`ToolFailure`].
-pub async fn load_image(kind: &Path, cluster: &str, tag: &str) -> Result<(), ToolFailure> {
-    let arguments = ["load", "docker-image", tag, "--name", cluster];
-    kind_load(kind, &arguments, "").await
-}
-
 /// Loads the images of an archive into every node.
 ///
 /// # Errors
 /// [`ToolFailure`].
-pub async fn load_archive(
-    kind: &Path,
-    cluster: &ClusterName,
-    archive: &PathBuf,
-    mark: &str,
-) -> Result<(), ToolFailure> {
+pub async fn load_archive(kind: &Path, cluster: &ClusterName, archive: &Path, mark: &str) -> Result<(), ToolFailure> {
     let archive = archive.to_string_lossy();
-    let arguments = ["load", "image-archive", &archive, "--name", cluster.as_str()];
-    kind_load(kind, &arguments, mark).await
-}
-
-async fn kind_load(kind: &Path, arguments: &[&str], mark: &str) -> Result<(), ToolFailure> {
     let call = Call {
         program: kind,
-        arguments,
+        arguments: &["load", "image-archive", &archive, "--name", cluster.as_str()],
         input: "",
         mark,
         within: LOAD_WITHIN,
