@@ -171,7 +171,7 @@ mod tests {
             mark: None,
         };
         let modules = r#"[{"Type": "bind", "Source": "/lib/modules", "Destination": "/lib/modules"}]"#;
-        assert_eq!(inspected(label, modules), [foreign.clone()]);
+        assert_eq!(inspected(label, modules), std::slice::from_ref(&foreign));
         let ours = r#"[{"Type": "bind", "Source": "/s/demo/m", "Destination": "/kind/made-by-gauntlet"}]"#;
         let marked = NodeContainer {
             mark: Some("/s/demo/m".into()),

@@ -274,7 +274,7 @@ mod tests {
     fn every_node_must_run_on_this_kernel() {
         let here = node("a", "one", "");
         let other = node("b", "two", "");
-        assert_eq!(elsewhere(&[here.clone()], "one"), None);
+        assert_eq!(elsewhere(std::slice::from_ref(&here), "one"), None);
         assert_eq!(elsewhere(&[here.clone(), other], "one"), Some("b".to_owned()));
         assert_eq!(elsewhere(&[here, Node::default()], "one"), Some(String::new()));
         // A machine that does not tell its own proves nothing.

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(state.cluster(&name).unwrap(), Some(first));
         let settled = record("demo", None);
         state.replace(&settled).unwrap();
-        assert_eq!(state.all_clusters().unwrap(), [settled.clone()]);
+        assert_eq!(state.all_clusters().unwrap(), std::slice::from_ref(&settled));
         fs::create_dir_all(state.mark(&settled)).unwrap();
         let earlier = ClusterRecord {
             id: "6".to_owned(),
