@@ -10,19 +10,21 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Name of the process that holds a Kubernetes pod's namespaces and does nothing: the sandbox is no part of what runs in
-/// the pod, and a pod whose sandbox dies is another pod.
+/// Name of the process that holds a Kubernetes pod's namespaces and does nothing: a pod whose sandbox dies is another pod.
 const SANDBOX: &str = "pause";
+/// How the names of a container runtime's own processes begin, which are in a container's cgroup until it has started.
+const RUNTIME: &str = "runc:[";
 
-/// The processes of a cgroup and of all cgroups below it, by tgid in the host's numbering, without a pod's sandbox.
+/// The processes of a cgroup and of all cgroups below it, by tgid in the host's numbering, without those of the pod's
+/// making: its sandbox, and the runtime at work.
 #[must_use]
 pub fn tgids(cgroup: &Path) -> BTreeSet<i32> {
     let mut found = members(cgroup);
-    found.retain(|tgid| !is_sandbox(*tgid));
+    found.retain(|tgid| !is_of_the_making(*tgid));
     found
 }
 
-/// [`tgids`] and the sandbox's process.
+/// All processes of a cgroup and of all cgroups below it.
 #[must_use]
 pub fn members(cgroup: &Path) -> BTreeSet<i32> {
     let own = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
@@ -39,8 +41,9 @@ pub fn members(cgroup: &Path) -> BTreeSet<i32> {
     found
 }
 
-fn is_sandbox(tgid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == SANDBOX)
+fn is_of_the_making(tgid: i32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{tgid}/comm"));
+    name.is_ok_and(|name| name.trim_end() == SANDBOX || name.starts_with(RUNTIME))
 }
 
 /// Sends `signal` to all of them (`None`: only asks whether it could) and returns to how many.

@@ -18,7 +18,7 @@ use crate::target::local::cgroup::Hierarchies;
 use crate::target::namespace::netns_inode;
 use crate::target::{CgroupPaths, NetnsFd, NodeHandle};
 
-/// Depth below a node's cgroup to which pods are looked for; kubelet's are three or four below.
+/// Depth to which pods are looked for: they are three or four below a node's cgroup, which is two below the root.
 const DEPTH_MAX: usize = 8;
 
 /// A node is not to be found on this machine.
@@ -122,6 +122,13 @@ pub fn pod(node: &NodeHandle, uid: &str, hierarchies: &Hierarchies) -> Option<Po
         netns,
         netns_inode,
     })
+}
+
+/// Whether a process of the pod with this UID is still there, on whichever node of this machine.
+#[must_use]
+pub fn is_running(uid: &str, hierarchies: &Hierarchies) -> bool {
+    let root = hierarchies.paths("/").unified;
+    find(&root, uid, DEPTH_MAX).is_some_and(|cgroup| !members(&cgroup).is_empty())
 }
 
 fn netns_of(tgid: i32) -> io::Result<(NetnsFd, u64)> {
