@@ -12,6 +12,7 @@ use super::recorder::Recorder;
 use super::{RunError, RunOrder, RunTarget};
 use crate::clock::MonotonicNanos;
 use crate::doctor::error_chain;
+use crate::fault::kubernetes::api::ApiError;
 use crate::residue::{self, ResidueState};
 use crate::target::kind::access::ClusterAccess;
 use crate::target::kind::{KindCluster, KindError, KindOptions, rollout};
@@ -171,10 +172,14 @@ pub(super) struct Before {
 
 impl Before {
     /// Of the cluster as it is.
-    pub(super) fn of(cluster: &Cluster) -> Self {
+    ///
+    /// # Errors
+    /// [`RunError::Target`] when its objects cannot be read.
+    pub(super) async fn of(cluster: &Cluster) -> Result<Self, RunError> {
         let (pods, nodes) = (cluster.pods(), cluster.nodes());
-        let state = residue::snapshot(&pods, &nodes);
-        Self { pods, nodes, state }
+        let state = state_of(cluster, &pods, &nodes).await;
+        let state = state.map_err(|error| RunError::Target(error_chain(&error)))?;
+        Ok(Self { pods, nodes, state })
     }
 
     /// What differs now, in the pods that are still the same and the nodes. A pod that was replaced took its state along.
@@ -188,7 +193,10 @@ impl Before {
         self.state.forget(&gone);
         let deadline = Instant::now() + RESIDUE_SETTLES_WITHIN;
         loop {
-            let found = differences(&self.state, &residue::snapshot(&self.pods, &self.nodes));
+            let found = match state_of(cluster, &self.pods, &self.nodes).await {
+                Ok(now) => self.differences(cluster, &now),
+                Err(error) => vec![format!("what is left could not be told: {}", error_chain(&error))],
+            };
             // On the local target nothing is on its way: what stands, stays.
             if found.is_empty() || matches!(cluster, Cluster::Local(_)) || Instant::now() >= deadline {
                 return found;
@@ -196,6 +204,26 @@ impl Before {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+
+    /// In words. What Kubernetes itself keeps up to date on its nodes is nobody's residue.
+    fn differences(&self, cluster: &Cluster, now: &ResidueState) -> Vec<String> {
+        match cluster {
+            Cluster::Local(_) => differences(&self.state, now),
+            Cluster::Kind(_) => {
+                let found = residue::kubernetes::diff(&self.state, now, &[]);
+                found.iter().map(ToString::to_string).collect()
+            }
+        }
+    }
+}
+
+/// What stands in these pods and nodes, and which objects the cluster was asked for.
+async fn state_of(cluster: &Cluster, pods: &[PodHandle], nodes: &[NodeHandle]) -> Result<ResidueState, ApiError> {
+    let state = residue::snapshot(pods, nodes);
+    Ok(match cluster.access() {
+        Some(access) => state.and(residue::kubernetes::snapshot(access).await?),
+        None => state,
+    })
 }
 
 /// Waits until the cluster's pods are back; how long that took, and what is wrong with those that are not.

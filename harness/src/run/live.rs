@@ -191,7 +191,7 @@ async fn with_cluster(
     let plan = plan(&order.scenario, &plan_inventory(cluster), order.seed)
         .map_err(|error| RunError::Target(error_chain(&error)))?;
     write_json(&order.directory.join("plan.json"), &plan)?;
-    let before = Before::of(cluster);
+    let before = Before::of(cluster).await?;
     let entry = cluster
         .service_dial(&order.app.spec.entry)
         .ok_or_else(|| RunError::Target(format!("the app's entry `{}` has no address", order.app.spec.entry)))?;
