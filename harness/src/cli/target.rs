@@ -45,14 +45,16 @@ pub struct TargetArgs {
     /// Gauntlet did not make. By default `gauntlet`.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// kind: with `--cluster existing`, the file that says how its API is reached; none is used by default.
+    /// With `--cluster existing` or `--executor kubernetes`, the file that says how the cluster's API is reached; none is
+    /// used by default.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// kind: a cluster that Gauntlet did not make is used only if its context is named here. Faults will be injected into
     /// its nodes and into a namespace of our own.
     #[arg(long, value_name = "CONTEXT")]
     pub i_own_this_cluster: Option<String>,
-    /// kind: the namespace that is made for each run and removed after it. By default a new one.
+    /// kind: the namespace that is made for each run and removed after it, by default a new one. With `--executor
+    /// kubernetes`, that of the pods, by default `gauntlet`.
     #[arg(long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// kind: leave the application's namespace in place after the run, and a cluster that was made for it.

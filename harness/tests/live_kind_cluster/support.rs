@@ -201,8 +201,16 @@ fn files_below(directory: &Path) -> Vec<String> {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in self.nodes() {
-            drop(docker(&["rm", "--force", "--volumes", &node]));
+        // A node that is still being made when the test fails cannot be removed before it is there.
+        for _ in 0..60 {
+            let nodes = self.nodes();
+            if nodes.is_empty() {
+                return;
+            }
+            for node in nodes {
+                drop(docker(&["rm", "--force", "--volumes", &node]));
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 }

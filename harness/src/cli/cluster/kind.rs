@@ -10,7 +10,7 @@ use super::super::live::watch_signals;
 use super::super::{Exit, Format};
 use crate::doctor::error_chain;
 use crate::target::holder::Holder;
-use crate::target::kind::containers::{self, NodeContainer};
+use crate::target::kind::containers::{self, NodeContainer, NodeState};
 use crate::target::kind::lifecycle::{self, Lifetime, MadeCluster, UpError, UpOptions};
 use crate::target::kind::name::ClusterName;
 use crate::target::kind::record::{ClusterRecord, StateDirectory};
@@ -143,7 +143,7 @@ fn rows(records: &[ClusterRecord], nodes: &[NodeContainer]) -> Vec<Row> {
                 Some(None) => "up",
             },
             node_count,
-            running_count: of_it.filter(|node| node.is_running).count(),
+            running_count: of_it.filter(|node| node.state == NodeState::Running).count(),
             kubeconfig: record.map(|record| record.kubeconfig.display().to_string()),
         }
     };
@@ -225,11 +225,11 @@ mod tests {
             kubeconfig: "/s/config".into(),
             holder,
         };
-        let node = |cluster: &str, is_running: bool, mark: Option<&str>| NodeContainer {
+        let node = |cluster: &str, state: NodeState, mark: Option<&str>| NodeContainer {
             id: "4a".to_owned(),
             name: format!("{cluster}-worker"),
             cluster: cluster.to_owned(),
-            is_running,
+            state,
             mark: mark.map(Into::into),
         };
         let alive = Holder::this_process();
@@ -244,10 +244,10 @@ mod tests {
             record("gone", None),
         ];
         let nodes = [
-            node("up", true, Some("/m")),
-            node("up", false, Some("/m")),
-            node("of-another-user", true, Some("/m")),
-            node("not-ours", true, None),
+            node("up", NodeState::Running, Some("/m")),
+            node("up", NodeState::Stopped, Some("/m")),
+            node("of-another-user", NodeState::Running, Some("/m")),
+            node("not-ours", NodeState::Running, None),
         ];
         let rows: Vec<_> = rows(&records, &nodes)
             .into_iter()

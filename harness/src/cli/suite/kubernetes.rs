@@ -1,7 +1,7 @@
 //! `gauntlet suite run --executor kubernetes`: the cases run in pods of a cluster; what comes of them lies here, in a
 //! directory like that of a suite that ran here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
@@ -22,6 +22,7 @@ use crate::suite::plan::SuitePlan;
 use crate::suite::play::Ending;
 use crate::suite::store::{Store, short};
 use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::ownership::NAMESPACE;
 
 /// Characters of a digest in an execution's name.
 const NAME_LENGTH: usize = 10;
@@ -47,15 +48,9 @@ pub struct ExecutorArgs {
     #[arg(long, value_name = "N", required_if_eq("executor", "kubernetes"),
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub shards: Option<u32>,
-    /// The kubeconfig file of the cluster.
-    #[arg(long, value_name = "FILE", required_if_eq("executor", "kubernetes"))]
-    pub kubeconfig: Option<PathBuf>,
-    /// The context in it. There is no default: nothing is done to a cluster that was not named.
+    /// The context in the file of --kubeconfig. There is no default: nothing is done to a cluster that was not named.
     #[arg(long, required_if_eq("executor", "kubernetes"))]
     pub context: Option<String>,
-    /// The namespace of the pods. It is made if there is none, and then removed at the end.
-    #[arg(long, default_value = "gauntlet")]
-    pub namespace: String,
     /// The pods' image; see `gauntlet image build --runner`.
     #[arg(long, value_name = "IMAGE", required_if_eq("executor", "kubernetes"))]
     pub runner_image: Option<String>,
@@ -76,14 +71,20 @@ pub(super) fn run(args: &SuiteRunArgs, plan: &SuitePlan) -> anyhow::Result<Exit>
     let ExecutorArgs {
         executor: _,
         shards: Some(shards),
-        kubeconfig: Some(kubeconfig),
         context: Some(context),
-        namespace,
         runner_image: Some(image),
     } = &args.executor
     else {
         unreachable!("the command line has been parsed")
     };
+    let Some(kubeconfig) = &args.target.kubeconfig else {
+        eprintln!(
+            "gauntlet: --executor kubernetes needs --kubeconfig FILE: none is used by default; nothing was touched"
+        );
+        return Ok(Exit::CannotHere);
+    };
+    // It is made if there is none, and then removed at the end.
+    let namespace = args.target.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
     let asked: Vec<String> = args.detector.iter().map(ToString::to_string).collect();
     // Programs are in the image, which is what tells them from others.
     let (directory, mut store) = match open(

@@ -28,10 +28,29 @@ pub struct NodeContainer {
     pub name: String,
     /// What kind calls the cluster.
     pub cluster: String,
-    /// Whether it runs.
-    pub is_running: bool,
-    /// The directory of ours that is mounted into it; `None` when Gauntlet did not make it.
+    /// How far it is.
+    pub state: NodeState,
+    /// The directory of ours that is mounted into it; `None` when Gauntlet did not make it, or nobody can tell yet.
     pub mark: Option<PathBuf>,
+}
+
+/// How far a node's container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Listed, but the engine says nothing more of it: it is being made, which takes seconds, or just went.
+    Coming,
+    /// Made, and not running.
+    Stopped,
+    /// Running.
+    Running,
+}
+
+impl NodeContainer {
+    /// Whether it is known that Gauntlet did not make it.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.state != NodeState::Coming && self.mark.is_none()
+    }
 }
 
 /// Runs `docker`, by a deadline.
@@ -83,23 +102,32 @@ fn is_of_a_removed_one(line: &str) -> bool {
 }
 
 async fn matching(filter: &str) -> Result<Vec<NodeContainer>, ToolFailure> {
-    let listing = ["ps", "--all", "--quiet", "--no-trunc", "--filter", filter];
-    let ids = docker(&listing, "", "").await?;
-    let ids: Vec<&str> = ids.split_whitespace().collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
+    let format = format!("{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label \"{KIND_LABEL}\"}}}}");
+    let listing = ["ps", "--all", "--no-trunc", "--filter", filter, "--format", &format];
     let mut found = Vec::new();
-    for id in ids {
+    for line in docker(&listing, "", "").await?.lines() {
+        let Some(listed) = parse_listed(line) else { continue };
         // One by one: a container that goes meanwhile fails its own question only.
-        match docker(&["inspect", "--type", "container", id], "", "").await {
+        match docker(&["inspect", "--type", "container", &listed.id], "", "").await {
             Ok(text) => found.extend(parse(&text)),
-            Err(ToolFailure::Refused { message, .. }) if message.contains("No such container") => {}
+            Err(ToolFailure::Refused { message, .. }) if message.contains("No such container") => found.push(listed),
             Err(error) => return Err(error),
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+/// What a line of the list alone says.
+fn parse_listed(line: &str) -> Option<NodeContainer> {
+    let mut fields = line.split('\t').map(str::to_owned);
+    Some(NodeContainer {
+        id: fields.next()?,
+        name: fields.next()?,
+        cluster: fields.next()?,
+        state: NodeState::Coming,
+        mark: None,
+    })
 }
 
 #[derive(Deserialize)]
@@ -143,7 +171,11 @@ fn parse(text: &str) -> Vec<NodeContainer> {
             cluster: one.config.labels.get(KIND_LABEL)?.clone(),
             id: one.id,
             name: one.name.trim_start_matches('/').to_owned(),
-            is_running: one.state.running,
+            state: if one.state.running {
+                NodeState::Running
+            } else {
+                NodeState::Stopped
+            },
             mark: mark.map(|mount| mount.source),
         })
     };
@@ -167,7 +199,7 @@ mod tests {
             id: "4a".to_owned(),
             name: "demo-worker".to_owned(),
             cluster: "demo".to_owned(),
-            is_running: true,
+            state: NodeState::Running,
             mark: None,
         };
         let modules = r#"[{"Type": "bind", "Source": "/lib/modules", "Destination": "/lib/modules"}]"#;
@@ -179,6 +211,22 @@ mod tests {
         };
         assert_eq!(inspected(label, ours), [marked]);
         assert_eq!(inspected("{}", ours), [], "no node of kind's");
+    }
+
+    #[test]
+    fn a_node_that_is_being_made_is_nobodys_yet() {
+        let coming = parse_listed("4a\tdemo-worker\tdemo").unwrap();
+        assert_eq!(
+            (coming.id.as_str(), coming.name.as_str(), coming.cluster.as_str()),
+            ("4a", "demo-worker", "demo")
+        );
+        assert!(!coming.is_foreign());
+        let made = NodeContainer {
+            state: NodeState::Stopped,
+            ..coming
+        };
+        assert!(made.is_foreign());
+        assert_eq!(parse_listed(""), None);
     }
 
     #[test]

@@ -157,7 +157,7 @@ async fn claim(
         None => {}
     }
     let there = containers::of_cluster(name).await?;
-    if there.iter().any(|node| node.mark.is_none()) {
+    if there.iter().any(NodeContainer::is_foreign) {
         return Err(UpError::OfOthers { name: name.clone() });
     }
     if !there.is_empty() {

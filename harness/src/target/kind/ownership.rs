@@ -12,7 +12,7 @@ use kube::{Api, Client};
 
 use super::access::ClusterAccess;
 use super::api::{ApiError, call};
-use super::containers;
+use super::containers::{self, NodeContainer, NodeState};
 use super::lifecycle::{self, Lifetime, UpOptions};
 use super::name::ClusterName;
 use super::own_namespace;
@@ -176,7 +176,7 @@ pub async fn resolve_existing(
 async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<ClusterRecord>, ResolveError> {
     prerequisites::basics().await.map_err(lifecycle::UpError::from)?;
     let nodes = containers::of_cluster(name).await.map_err(lifecycle::UpError::from)?;
-    if nodes.iter().any(|node| node.mark.is_none()) {
+    if nodes.iter().any(NodeContainer::is_foreign) {
         return Err(lifecycle::UpError::OfOthers { name: name.clone() }.into());
     }
     match state.cluster(name)? {
@@ -185,10 +185,12 @@ async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<C
             removal::remove(state, name).await?;
             Ok(None)
         }
-        Some(record) if record.holder.is_none() => match nodes.into_iter().find(|node| !node.is_running) {
-            Some(node) => Err(ResolveError::Stopped { node: node.name }),
-            None => Ok(Some(record)),
-        },
+        Some(record) if record.holder.is_none() => {
+            match nodes.into_iter().find(|node| node.state != NodeState::Running) {
+                Some(node) => Err(ResolveError::Stopped { node: node.name }),
+                None => Ok(Some(record)),
+            }
+        }
         // Half made, by a process that lives or does not: to make it is to find out which.
         Some(_) => Ok(None),
         None if nodes.is_empty() => Ok(None),

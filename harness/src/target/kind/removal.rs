@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
 
-use super::containers::{self, NodeContainer};
+use super::containers::{self, NodeContainer, NodeState};
 use super::docker::ToolFailure;
 use super::name::ClusterName;
 use super::prerequisites::{self, Shortage};
@@ -82,23 +82,25 @@ async fn remove_nodes(
     let (began, mut quiet_since, mut any) = (Instant::now(), Instant::now(), false);
     loop {
         let nodes = containers::of_cluster(name).await.map_err(failed)?;
-        let ours: Vec<NodeContainer> = nodes.into_iter().filter(|node| is_ours(node.mark.as_ref())).collect();
-        if ours.is_empty() {
-            if quiet_since.elapsed() >= quiet_for {
-                return Ok(any);
-            }
-            tokio::time::sleep(QUIET_FOR / 5).await;
-            continue;
-        }
-        if began.elapsed() > REMOVED_WITHIN {
+        // What is being made cannot be removed yet, nor is it known whose it is.
+        let is_coming = nodes.iter().any(|node| node.state == NodeState::Coming);
+        if began.elapsed() > REMOVED_WITHIN && !nodes.is_empty() {
             return Err(RemoveError::Stay {
                 name: name.clone(),
-                nodes: ours.into_iter().map(|node| node.name).collect(),
+                nodes: nodes.into_iter().map(|node| node.name).collect(),
             });
         }
-        any = true;
-        containers::remove(&ours, "").await.map_err(failed)?;
-        quiet_since = Instant::now();
+        let ours: Vec<NodeContainer> = nodes.into_iter().filter(|node| is_ours(node.mark.as_ref())).collect();
+        if !ours.is_empty() {
+            any = true;
+            containers::remove(&ours, "").await.map_err(failed)?;
+        }
+        if is_coming || !ours.is_empty() {
+            quiet_since = Instant::now();
+        } else if quiet_since.elapsed() >= quiet_for {
+            return Ok(any);
+        }
+        tokio::time::sleep(QUIET_FOR / 5).await;
     }
 }
 
