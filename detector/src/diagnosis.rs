@@ -276,6 +276,9 @@ pub enum DetectorLine {
         /// It is going to judge the recording that [`RECORDING_VARIABLE`](crate::feed::RECORDING_VARIABLE) names.
         #[serde(default)]
         recording: bool,
+        /// Names of others that speak in its stream. Each is judged by itself, and one that stays silent has missed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        beside: Vec<String>,
     },
     /// A statement.
     Diagnosis(Diagnosis),

@@ -38,6 +38,9 @@ pub struct DetectorEnd {
     /// Name and version, in its own words; empty if it never said so.
     #[serde(default)]
     pub version: String,
+    /// Names of others that spoke in its stream, or could have: see `ready` in the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
     /// Its own account of cost and loss; `None` if it gave none.
     pub summary: Option<Summary>,
     /// CPU time of its process in all, nanoseconds, as the kernel counted it when its input ended; `None` if it had ended

@@ -78,8 +78,11 @@ struct Active {
     ends: Instant,
     effect_until: Instant,
     next_probe: Instant,
-    /// Start of the last probe that found it on no pod.
+    /// Start of the last probe that found it on no pod, of those before it was felt.
     absent_at_ns: Option<MonotonicNanos>,
+    /// A probe found it on some pod: from then on it is felt, even where it eases before it bites for good (a workload that is
+    /// rolled out with too little memory is away, comes back, and fails).
+    is_felt: bool,
 }
 
 impl<'run, 'sinks> Timeline<'run, 'sinks> {
@@ -258,6 +261,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     effect_until: now + step.effect_within,
                     next_probe: Instant::now(),
                     absent_at_ns: None,
+                    is_felt: false,
                 })
             }
             Err(error) => {
@@ -322,7 +326,8 @@ async fn probe(record: &mut FaultRecord, active: &mut Active, injector: &Injecto
         Effect::Absent { measured, partly, .. } => {
             // Arrivals are counted per second and are our own: a surge is there from its injection, and known a second later.
             let is_known_late = matches!(active.injection.fault().kind, FaultKind::LoadSurge { .. });
-            if !partly && !is_known_late {
+            active.is_felt |= partly;
+            if !active.is_felt && !is_known_late {
                 active.absent_at_ns = Some(began_ns);
             }
             record.measured = Some(measured);

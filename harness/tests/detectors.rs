@@ -209,14 +209,36 @@ async fn nobody_speaks_for_another() {
         Duration::from_millis(500),
     )
     .await;
-    let mut voices: BTreeMap<String, usize> = BTreeMap::new();
-    for one in &news {
+    assert_eq!(
+        voices(&news),
+        BTreeMap::from([("it", 2), ("it/max-z", 1), ("max-z", 1)])
+    );
+}
+
+/// How many statements were made under each name.
+fn voices(news: &[DetectorNews]) -> BTreeMap<&str, usize> {
+    let mut voices = BTreeMap::new();
+    for one in news {
         if let DetectorNews::Statement(received) = one {
-            *voices.entry(received.diagnosis.detector.clone()).or_default() += 1;
+            *voices.entry(received.diagnosis.detector.as_str()).or_default() += 1;
         }
     }
-    let expected = [("it", 2), ("it/max-z", 1), ("max-z", 1)].map(|(name, count)| (name.to_owned(), count));
-    assert_eq!(voices, BTreeMap::from(expected));
+    voices
+}
+
+#[tokio::test]
+async fn those_beside_are_known_before_they_speak() {
+    let ready = r#"echo '{"type":"ready","version":1,"detector":"sh","beside":["rival","mute"]}'"#;
+    let rival = r#"echo '{"type":"diagnosis","atNs":1,"detector":"rival","candidates":[]}'"#;
+    let (news, end) = run_panel(
+        "cat > /dev/null",
+        &[format!("it=exec:{ready}; {rival}; {STATEMENT}; cat > /dev/null")],
+        Duration::from_millis(500),
+    )
+    .await;
+    // The first to speak is not taken for the detector itself.
+    assert_eq!(voices(&news), BTreeMap::from([("it", 1), ("it/rival", 1)]));
+    assert_eq!(end.ends["it"].beside, ["it/rival", "it/mute"]);
 }
 
 #[tokio::test]

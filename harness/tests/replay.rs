@@ -304,6 +304,25 @@ fn one_that_says_nothing_in_a_recording_keeps_its_name() {
 }
 
 #[test]
+fn one_that_is_silent_beside_another_has_missed_as_well() {
+    let files = scratch();
+    let out = files.path().join("result");
+    let ready = r#"{"type":"ready","version":1,"detector":"sh","recording":true,"beside":["mute"]}"#;
+    let detector = format!("exec:echo '{ready}'; cat > /dev/null");
+    let recording = shown(&corpus().join(FAULT));
+    gauntlet(
+        &["replay", &recording, "--detector", &detector, "--out", &shown(&out)],
+        &[],
+    );
+    let result: SuiteResult = serde_json::from_slice(&fs::read(&out).expect("a result")).expect("a suite result");
+    let [rival] = result.cases[0].rivals.as_slice() else {
+        panic!("{:?}", result.cases[0].rivals)
+    };
+    let answer = rival.score.answer.as_ref().expect("a fault");
+    assert_eq!((rival.name.as_str(), answer.detected()), ("mute", false));
+}
+
+#[test]
 fn a_program_that_is_not_there_is_no_miss() {
     for (detector, code, words) in [
         ("no-such-program", 69, "failed to start the detector no-such-program"),

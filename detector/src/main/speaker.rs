@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use gauntlet_detector::baseline::{alert_count, max_z};
 use gauntlet_detector::diagnosis::{DetectorLine, PROTOCOL_VERSION, ProgramCost, Summary};
 use gauntlet_detector::pipeline::{Config, NAME, Pipeline};
 use gauntlet_probes::entity::InventoryLine;
@@ -73,6 +74,10 @@ impl Speaker {
             degraded,
             frames: false,
             recording: input == Input::Recording,
+            beside: match self.voices {
+                Voices::Ours => Vec::new(),
+                Voices::OursAndRivals => [alert_count::NAME, max_z::NAME].map(str::to_owned).into(),
+            },
         })
     }
 

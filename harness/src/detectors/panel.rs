@@ -81,8 +81,10 @@ struct Member {
     name: String,
     source: Source,
     ended: bool,
-    /// The first name under which it spoke.
+    /// The first name under which it spoke, of those that are not `beside`.
     voice: Option<String>,
+    /// Names of others in its stream.
+    beside: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -287,11 +289,16 @@ impl Panel {
 
 impl Member {
     fn new(name: String, source: Source) -> Self {
+        let beside = match &source {
+            Source::Ours(process) | Source::Process(process) => process.beside().to_vec(),
+            Source::Alerts(_) | Source::NeverReady(_) => Vec::new(),
+        };
         Self {
             name,
             ended: matches!(source, Source::NeverReady(_)),
             source,
             voice: None,
+            beside,
         }
     }
 
@@ -332,11 +339,10 @@ impl Member {
             return received;
         }
         let said = &mut received.diagnosis.detector;
-        let voice = self.voice.get_or_insert_with(|| said.clone());
-        *said = if voice == said {
-            self.name.clone()
-        } else {
-            format!("{}/{said}", self.name)
+        let is_own = !self.beside.contains(said) && self.voice.get_or_insert_with(|| said.clone()) == said;
+        *said = match is_own {
+            true => self.name.clone(),
+            false => format!("{}/{said}", self.name),
         };
         received
     }
@@ -344,15 +350,18 @@ impl Member {
     async fn finish(mut self, until_ns: MonotonicNanos) -> (String, Vec<Received>, DetectorEnd) {
         let source = std::mem::replace(&mut self.source, Source::NeverReady(DetectorEnd::default()));
         let is_ours = matches!(source, Source::Ours(_));
-        let (statements, end) = match source {
+        let (statements, mut end) = match source {
             Source::Ours(process) | Source::Process(process) => process.finish(until_ns).await,
             Source::Alerts(receiver) => receiver.finish(until_ns).await,
             Source::NeverReady(end) => (Vec::new(), end),
         };
-        let statements = match is_ours {
-            true => statements,
-            false => statements.into_iter().map(|one| self.signed(one)).collect(),
-        };
+        if is_ours {
+            return (self.name, statements, end);
+        }
+        let statements = statements.into_iter().map(|one| self.signed(one)).collect();
+        for other in &mut end.beside {
+            *other = format!("{}/{other}", self.name);
+        }
         (self.name, statements, end)
     }
 }

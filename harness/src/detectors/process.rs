@@ -79,6 +79,11 @@ impl DetectorProcess {
         self.child.id()
     }
 
+    /// Names of others that speak in its stream.
+    pub(super) fn beside(&self) -> &[String] {
+        &self.end.beside
+    }
+
     /// Tells a line of the inventory. Never waits.
     pub fn tell(&mut self, line: &InventoryLine) {
         let mut text = serde_json::to_vec(line).expect("inventory lines have string keys only");

@@ -159,6 +159,7 @@ fn open_parts(directory: &Path, mode: Salvage) -> Result<Recording, Problem> {
         recording.evidence.moments = Moments {
             started_ns: recording.span.first_ns,
             baseline_ns: recording.span.first_ns,
+            recover_start_ns: recording.span.last_ns,
             recovered_ns: recording.span.last_ns,
             end_ns: recording.span.last_ns,
             ..Moments::default()

@@ -8,7 +8,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gauntlet_detector::baseline::{alert_count, max_z};
 use gauntlet_detector::feed::FeedLine;
 use gauntlet_detector::pipeline;
 use gauntlet_probes::entity::InventoryLine;
@@ -161,7 +160,7 @@ impl Conversation {
         }
         Heard {
             introduced_as,
-            speaks_as: speaks_as(detector, &self.statements),
+            speaks_as: speaks_as(detector, &self.statements, &end.beside),
             statements: self.statements,
             end,
         }
@@ -252,12 +251,11 @@ fn last_words(log: &Path) -> String {
     last.map_or_else(String::new, |line| format!(": {}", shown(line)))
 }
 
-/// Ours speaks beside its rivals, and another build of ours does. Others speak under the name of their first statement.
-fn speaks_as(detector: &ReplayDetector, statements: &[Received]) -> Option<String> {
-    let is_rival = |name: &str| [alert_count::NAME, max_z::NAME].contains(&name);
-    let mut names = statements.iter().map(|one| one.diagnosis.detector.as_str());
+/// Ours has its name. Others speak under that of their first statement which is nobody's beside them.
+fn speaks_as(detector: &ReplayDetector, statements: &[Received], beside: &[String]) -> Option<String> {
     if detector.is_own {
         return Some(pipeline::NAME.to_owned());
     }
-    names.find(|name| !is_rival(name)).map(str::to_owned)
+    let mut names = statements.iter().map(|one| &one.diagnosis.detector);
+    names.find(|name| !beside.contains(name)).cloned()
 }

@@ -13,6 +13,7 @@ use super::{RunError, RunOrder, RunTarget};
 use crate::clock::MonotonicNanos;
 use crate::doctor::error_chain;
 use crate::fault::kubernetes::api::ApiError;
+use crate::fault::process;
 use crate::residue::{self, ResidueState};
 use crate::target::kind::access::ClusterAccess;
 use crate::target::kind::{KindCluster, KindError, KindOptions, rollout};
@@ -184,15 +185,11 @@ impl Before {
 
     /// What differs now, in the pods that are still the same and the nodes. A pod that was replaced took its state along.
     pub(super) async fn residue(mut self, cluster: &Cluster) -> Vec<String> {
-        let now = cluster.pods();
-        let is_same = |pod: &PodHandle| {
-            now.iter()
-                .any(|one| one.name == pod.name && one.netns_inode == pod.netns_inode)
-        };
-        let gone: Vec<PodHandle> = self.pods.extract_if(.., |pod| !is_same(pod)).collect();
-        self.state.forget(&gone);
         let deadline = Instant::now() + RESIDUE_SETTLES_WITHIN;
         loop {
+            let now = cluster.pods();
+            let gone: Vec<PodHandle> = self.pods.extract_if(.., |pod| !stands(cluster, &now, pod)).collect();
+            self.state.forget(&gone);
             let found = match state_of(cluster, &self.pods, &self.nodes).await {
                 Ok(now) => self.differences(cluster, &now),
                 Err(error) => vec![format!("what is left could not be told: {}", error_chain(&error))],
@@ -215,6 +212,14 @@ impl Before {
             }
         }
     }
+}
+
+/// Whether a pod of before is among those of `now`, and still what it was. Kubernetes shows a pod that it removes for as long
+/// as its remains are being cleared away, and by then nothing runs in it.
+fn stands(cluster: &Cluster, now: &[PodHandle], pod: &PodHandle) -> bool {
+    let is_same = |one: &PodHandle| one.name == pod.name && one.netns_inode == pod.netns_inode;
+    let lives = || matches!(cluster, Cluster::Local(_)) || !process::tgids(&pod.cgroup.unified).is_empty();
+    now.iter().any(is_same) && lives()
 }
 
 /// What stands in these pods and nodes, and which objects the cluster was asked for.

@@ -73,6 +73,7 @@ pub fn judge_run(evidence: &Evidence, said: &Said) -> RunResult {
         .iter()
         .map(|one| one.diagnosis.detector.as_str())
         .chain(said.ends.keys().map(String::as_str))
+        .chain(said.ends.values().flat_map(|end| &end.beside).map(String::as_str))
         .filter(|name| *name != own)
         .collect();
     RunResult {
@@ -114,7 +115,7 @@ fn detector_result(
     let answer = diagnoses
         .iter()
         .rev()
-        .find(|one| one.at_ns <= moments.recovered_ns)
+        .find(|one| one.at_ns <= moments.recover_start_ns)
         .cloned();
     let held = held(&diagnoses, &evidence.plan.truth, moments.end_ns);
     let record = RunRecord {

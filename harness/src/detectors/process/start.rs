@@ -156,8 +156,10 @@ impl DetectorProcess {
                     degraded,
                     frames,
                     recording,
+                    beside,
                 }) => {
                     self.end.version.clone_from(&detector);
+                    self.end.beside = beside;
                     (self.name, self.degraded) = (detector, degraded);
                     (self.takes_frames, self.reads_recording) = (frames, recording);
                     return Ok(());
