@@ -102,7 +102,7 @@ impl KindCluster {
     ///
     /// # Errors
     /// [`KindError`]; [`KindError::is_unavailable`] tells a cluster that cannot from an application that failed. The
-    /// namespace may be there: [`rollout::remove_namespace`] removes it.
+    /// namespace may be there: [`own_namespace::remove`] removes it.
     pub async fn up(app: &App, options: &KindOptions, progress: &dyn Fn(&str)) -> Result<Self, KindError> {
         let KindOptions { access, images, .. } = options;
         let client = access.client().await?;
@@ -112,7 +112,7 @@ impl KindCluster {
         let mut kubernetes = Stopwatch::default();
         progress(&format!("making namespace {}", access.namespace));
         kubernetes
-            .time(rollout::make_namespace(&client, &access.namespace, progress))
+            .time(own_namespace::make(&client, &access.namespace, progress))
             .await?;
         let watch = Watch::start(&client, &access.namespace, hierarchies).await?;
         let objects = Objects::of(Blueprint {
@@ -252,7 +252,7 @@ impl KindCluster {
         let mut kubernetes = Stopwatch::default();
         if !self.keep {
             kubernetes
-                .time(rollout::remove_namespace(&self.client, &self.access.namespace))
+                .time(own_namespace::remove(&self.client, &self.access.namespace))
                 .await?;
         }
         Ok(kubernetes.0)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::access::AccessError;
 use super::handles::HandleError;
+use super::own_namespace::NamespaceError;
 use crate::target::local::cgroup::CgroupError;
 
 /// Something failed on the way up, down, or while a cluster was changed.
@@ -32,17 +33,9 @@ pub enum KindError {
         #[source]
         source: Box<kube::Error>,
     },
-    /// The namespace is somebody else's.
-    #[error(
-        "namespace {namespace} exists and is not Gauntlet's (it has no label {label}); nothing was touched: choose \
-         another --namespace"
-    )]
-    Foreign {
-        /// The namespace.
-        namespace: String,
-        /// The label that ours has.
-        label: String,
-    },
+    /// There is no namespace for it, or that does not go.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// The cluster lacks what every cluster has.
     #[error("the cluster has no {what}")]
     Lacks {
@@ -78,12 +71,10 @@ impl KindError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Access(_)
-            | Self::Unreachable { .. }
-            | Self::Foreign { .. }
-            | Self::Lacks { .. }
-            | Self::Handle(_)
-            | Self::Cgroups(_) => true,
+            Self::Access(_) | Self::Unreachable { .. } | Self::Lacks { .. } | Self::Handle(_) | Self::Cgroups(_) => {
+                true
+            }
+            Self::Namespace(error) => error.is_unavailable(),
             Self::Api { .. } | Self::NotReady { .. } | Self::Slow { .. } => false,
         }
     }
