@@ -23,13 +23,13 @@ use crate::target::kind::{Images, KindOptions};
 /// How long pods may take to serve; images may have to be pulled first.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// Where a run takes place.
+/// Where a run takes place, and what a cluster is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TargetKind {
     /// The embedded cluster of namespaces (Linux, root, no container engine).
     #[default]
     Local,
-    /// A Kubernetes cluster whose nodes are containers of this machine.
+    /// A Kubernetes cluster whose nodes are containers of this machine (docker, kind, root).
     Kind,
 }
 
