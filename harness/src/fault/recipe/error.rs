@@ -8,6 +8,7 @@ use super::super::kubernetes::api::ApiError;
 use super::super::packets::PEERS_MAX;
 use super::super::tool::ToolError;
 use crate::target::kind::docker::ToolFailure;
+use crate::target::kind::names::{DNS_OBJECT, SYSTEM_NAMESPACE};
 
 /// A fault that cannot be made here.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +72,7 @@ pub enum RecipeError {
         peer: ServiceName,
     },
     /// The cluster's names are answered by something else.
-    #[error("no Deployment of kube-system answers behind the Service kube-dns")]
+    #[error("no Deployment of {SYSTEM_NAMESPACE} answers behind the Service {DNS_OBJECT}")]
     NoNameServers,
     /// The plan names no node, or one that does not exist.
     #[error("the fault names no node that exists")]
