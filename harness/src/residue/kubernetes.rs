@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Finding, ResidueState};
-use crate::fault::kubernetes::api::{ApiError, ObjectRef, within};
+use crate::fault::kubernetes::api::{ObjectRef, TalkError, within};
 use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::api::ApiError;
 use crate::target::kind::names::SYSTEM_NAMESPACE;
 
 /// Annotations that count how often something was rolled out.
@@ -30,8 +31,8 @@ const SHOWN_BYTES: usize = 6;
 /// The state of the objects of the run's namespace, of the cluster's name servers, and of its nodes.
 ///
 /// # Errors
-/// [`ApiError`] when the cluster cannot be asked.
-pub async fn snapshot(access: &ClusterAccess) -> Result<ResidueState, ApiError> {
+/// [`TalkError`] when the cluster cannot be asked.
+pub async fn snapshot(access: &ClusterAccess) -> Result<ResidueState, TalkError> {
     within(access, async |client| {
         let mut state = BTreeMap::new();
         for namespace in [access.namespace.as_str(), SYSTEM_NAMESPACE] {

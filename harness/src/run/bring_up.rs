@@ -12,7 +12,7 @@ use super::recorder::Recorder;
 use super::{RunError, RunOrder, RunTarget};
 use crate::clock::MonotonicNanos;
 use crate::doctor::error_chain;
-use crate::fault::kubernetes::api::{ApiError, cluster_is_gone};
+use crate::fault::kubernetes::api::{TalkError, cluster_is_gone};
 use crate::residue::{self, ResidueState};
 use crate::target::kind::access::ClusterAccess;
 use crate::target::kind::own_namespace::{self, NamespaceError};
@@ -225,7 +225,7 @@ impl Before {
 }
 
 /// What stands in these pods and nodes, and which objects the cluster was asked for.
-async fn state_of(cluster: &Cluster, pods: &[PodHandle], nodes: &[NodeHandle]) -> Result<ResidueState, ApiError> {
+async fn state_of(cluster: &Cluster, pods: &[PodHandle], nodes: &[NodeHandle]) -> Result<ResidueState, TalkError> {
     let state = residue::snapshot(pods, nodes);
     Ok(match cluster.access() {
         Some(access) => state.and(residue::kubernetes::snapshot(access).await?),

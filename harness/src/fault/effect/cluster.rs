@@ -12,11 +12,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Endpoints, Pod};
 use kube::Client;
 use kube::api::Api;
 
+use crate::target::kind::api::ApiError;
 use crate::target::kind::names::SYSTEM_NAMESPACE;
 use crate::target::{NetnsFd, PodHandle};
 
 use super::super::kind::{FaultKind, ObjectFault};
-use super::super::kubernetes::api::{ApiError, blocking};
+use super::super::kubernetes::api::blocking;
 use super::super::kubernetes::object::listed;
 use super::super::kubernetes::recipe::Door;
 use super::super::kubernetes::workload::{Rollout, Workload};

@@ -19,12 +19,13 @@ use super::super::kind::{FaultKind, NodeFault, ObjectFault, PlannedFault};
 use super::super::recipe::{RecipeError, bare};
 use super::super::step::{Potency, Step};
 use super::super::surroundings::Surroundings;
-use super::api::{ApiError, ObjectRef, within};
+use super::api::{ObjectRef, within};
 use super::node::{NodeChange, container_of};
 use super::object::ObjectChange;
 use super::patch::{self, ContainerChange, Fields};
 use super::workload::Workload;
 use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::api::ApiError;
 use crate::target::kind::names::{DNS_OBJECT, SYSTEM_NAMESPACE};
 
 /// What a fault's effect in a cluster is measured by; taken before the deed, because afterwards it may not be found.
@@ -70,7 +71,7 @@ pub(crate) async fn steps(surroundings: &Surroundings, id: &InjectionId, fault: 
         };
         Ok(finder.find(fault).await)
     });
-    found.await.map_err(RecipeError::Api)?
+    found.await?
 }
 
 impl Finder<'_> {

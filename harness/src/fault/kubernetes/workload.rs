@@ -8,7 +8,8 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service};
 use kube::{Client, Resource, ResourceExt as _};
 
-use super::api::{ApiError, ObjectRef};
+use super::api::ObjectRef;
+use crate::target::kind::api::ApiError;
 use crate::target::kind::names::REPLICA_LABEL;
 
 /// A workload as it was before the fault.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use gauntlet_probes::entity::{PodName, ServiceName};
 
-use super::super::kubernetes::api::ApiError;
+use super::super::kubernetes::api::TalkError;
 use super::super::packets::PEERS_MAX;
 use super::super::tool::ToolError;
+use crate::target::kind::api::ApiError;
 use crate::target::kind::docker::ToolFailure;
 use crate::target::kind::names::{DNS_OBJECT, SYSTEM_NAMESPACE};
 
@@ -57,6 +58,9 @@ pub enum RecipeError {
     /// The cluster's API refused to tell what there is.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The cluster cannot be asked.
+    #[error(transparent)]
+    Talk(#[from] TalkError),
     /// The container engine refused to tell what there is.
     #[error(transparent)]
     Container(#[from] ToolFailure),

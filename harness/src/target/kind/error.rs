@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::access::AccessError;
+use super::api::ApiError;
 use super::handles::HandleError;
 use super::own_namespace::NamespaceError;
 use crate::target::local::cgroup::CgroupError;
@@ -23,16 +24,8 @@ pub enum KindError {
         source: Option<Box<kube::Error>>,
     },
     /// The API said no.
-    #[error("failed to {operation} {object}")]
-    Api {
-        /// What was to be done.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// Why not.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// There is no namespace for it, or that does not go.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -75,17 +68,7 @@ impl KindError {
                 true
             }
             Self::Namespace(error) => error.is_unavailable(),
-            Self::Api { .. } | Self::NotReady { .. } | Self::Slow { .. } => false,
-        }
-    }
-
-    /// An API call that failed, for `map_err`.
-    pub(super) fn api(operation: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        let object = object.into();
-        move |source| Self::Api {
-            operation,
-            object,
-            source: Box::new(source),
+            Self::Api(_) | Self::NotReady { .. } | Self::Slow { .. } => false,
         }
     }
 }

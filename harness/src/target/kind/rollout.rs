@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::api::ApiError;
 use super::error::KindError;
 use super::names::FIELD_MANAGER;
 use super::objects::Objects;
@@ -49,7 +50,7 @@ where
         let applied = api
             .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
             .await;
-        applied.map_err(KindError::api("apply", what))?;
+        applied.map_err(ApiError::of("apply", what))?;
     }
     Ok(())
 }
