@@ -202,36 +202,29 @@ mod tests {
         )
     }
 
-    fn jobs(completion: Completion) -> Vec<Value> {
+    fn made(completion: Completion) -> Vec<Job> {
         let execution = Execution {
             name: "e".into(),
             uid: "u".into(),
         };
-        let order = order();
         let plan = JobPlan {
             execution: &execution,
-            order: &order,
+            order: &order(),
             image: "gauntlet/runner:1",
         };
-        let jobs = plan.jobs(completion);
-        jobs.iter()
+        plan.jobs(completion)
+    }
+
+    fn jobs(completion: Completion) -> Vec<Value> {
+        let made = made(completion);
+        made.iter()
             .map(|job| serde_json::to_value(job).expect("a value"))
             .collect()
     }
 
     #[test]
     fn a_server_that_drops_the_field_has_no_indexed_jobs() {
-        let execution = Execution {
-            name: "e".into(),
-            uid: "u".into(),
-        };
-        let order = order();
-        let plan = JobPlan {
-            execution: &execution,
-            order: &order,
-            image: "i",
-        };
-        let mut job = plan.jobs(Completion::Indexed).remove(0);
+        let mut job = made(Completion::Indexed).remove(0);
         assert_eq!(Completion::of_answer(&job), Completion::Indexed);
         job.spec.as_mut().unwrap().completion_mode = None;
         assert_eq!(Completion::of_answer(&job), Completion::OneEach);
