@@ -6,7 +6,8 @@ use gauntlet_harness::run::event::RunEvent;
 use serde_json::json;
 
 use crate::daemon::{MAPPING, alert, program, start};
-use crate::play::{FAULTS, Play, short_scenario, turn};
+use crate::play::{Play, turn};
+use crate::short::{FAULTS, short_scenario};
 use crate::{RUN_PATIENCE, read_json};
 
 #[test]
