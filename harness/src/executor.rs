@@ -20,6 +20,7 @@ pub use self::marker::{MARKER_FILE, Marker};
 
 use crate::suite::store::StoreError;
 use crate::target::kind::access::AccessError;
+use crate::target::kind::api::ApiError;
 
 /// Why an execution did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +29,8 @@ pub enum ExecutorError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The API server said no, or nothing.
-    #[error("failed to {operation} {object}")]
-    Api {
-        /// What was tried.
-        operation: &'static str,
-        /// With which object.
-        object: String,
-        /// Why.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// A result could not be kept here.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,16 +54,4 @@ pub enum ExecutorError {
     /// Pods do not run.
     #[error("the shards cannot run: {0}")]
     Pods(String),
-}
-
-impl ExecutorError {
-    /// For `map_err` of calls of the API.
-    pub(crate) fn api(operation: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        let object = object.into();
-        move |source| Self::Api {
-            operation,
-            object,
-            source: Box::new(source),
-        }
-    }
 }

@@ -13,22 +13,7 @@ use gauntlet_harness::detectors::alertmanager::receiver::Receiver;
 use gauntlet_harness::detectors::process::Said;
 use serde_json::{Value, json};
 
-use daemon::{PATIENCE, alert, post, program, start};
-
-const MAPPING: &str = r#"
-apiVersion: gauntlet/v1
-kind: Alertmanager
-metadata: {name: alerts}
-spec:
-  rules:
-    - matchers: ['alertname="CacheUnreachable"']
-      entity: {service: "{{service}}"}
-      pods: "{{pod}}"
-      mechanism: network.filter
-      confidence: 80%
-    - matchers: ['alertname=~"High.*"']
-      entity: {caller: "{{source}}", callee: "{{destination}}"}
-"#;
+use daemon::{MAPPING, PATIENCE, alert, post, program, start};
 
 async fn statement(receiver: &mut Receiver) -> Received {
     match tokio::time::timeout(PATIENCE, receiver.next()).await {

@@ -1,31 +1,20 @@
 //! The command line of the built program: exit codes, and that every refusal says what to do. Needs no privileges.
 
+mod answer;
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use answer::Answer;
+
 /// The user `nobody` of most distributions; any user but root would do.
 const NOBODY: u32 = 65_534;
 
-/// What a call answered.
-#[derive(Debug)]
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 fn answer(command: &mut Command) -> Answer {
-    let output = command.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
-    let code = output.status.code().expect("the program ends by itself");
-    Answer {
-        code,
-        out: text(output.stdout),
-        err: text(output.stderr),
-    }
+    command.output().expect("the program starts").into()
 }
 
 fn gauntlet(arguments: &[&str]) -> Answer {

@@ -1,6 +1,8 @@
 //! Replay and corpus by the built program: what a detector gets, what it is worth, what is said of files that are not
 //! whole. Needs no privileges; needs `gauntlet-detector` beside `gauntlet` (`cargo build -p gauntlet-detector`).
 
+mod answer;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +13,8 @@ use gauntlet_harness::run::judge::{Said, judge_run};
 use gauntlet_harness::suite::outcome::{Mode, SuiteResult};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use answer::Answer;
 
 const FAULT: &str = "cache-network-misconfig-s11.gauntlet";
 const CONTROL: &str = "none-s11.gauntlet";
@@ -25,24 +29,10 @@ fn odd_detector() -> String {
     path.display().to_string()
 }
 
-/// What a call answered.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
-
 fn gauntlet(arguments: &[&str], variables: &[(&str, &str)]) -> Answer {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gauntlet"));
     command.args(arguments).envs(variables.iter().copied());
-    let output = command.output().expect("the program starts");
-    let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
-    Answer {
-        code: output.status.code().expect("the program ends by itself"),
-        out: text(output.stdout),
-        err: text(output.stderr),
-    }
+    command.output().expect("the program starts").into()
 }
 
 fn answer_of(answer: &Answer) -> Value {

@@ -2,11 +2,13 @@
 //! moment ends as one that is not. Needs no privileges; needs `gauntlet-detector` beside `gauntlet`
 //! (`cargo build -p gauntlet-detector`).
 
+mod answer;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gauntlet_harness::plan::Seed;
@@ -14,6 +16,8 @@ use gauntlet_harness::recording::{Recording, seal};
 use gauntlet_harness::suite::outcome::{Mode, SuiteResult};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use answer::Answer;
 
 const FAULT: &str = "cache-network-misconfig";
 const CONTROL: &str = "none";
@@ -100,7 +104,8 @@ spec:
     }
 
     fn run(&self, suite: &str, out: &str, more: &[&str]) -> Answer {
-        answer(&self.command(suite, out, more).output().expect("the program starts"))
+        let mut command = self.command(suite, out, more);
+        command.output().expect("the program starts").into()
     }
 
     fn result_text(&self, out: &str) -> String {
@@ -114,23 +119,6 @@ spec:
     /// Whole lines of a file of `out`.
     fn line_count(&self, file: &str) -> usize {
         fs::read_to_string(self.at(file)).map_or(0, |text| text.matches('\n').count())
-    }
-}
-
-/// What a call answered.
-#[derive(Debug)]
-struct Answer {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn answer(output: &Output) -> Answer {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Answer {
-        code: output.status.code().expect("the program ends by itself"),
-        out: text(&output.stdout),
-        err: text(&output.stderr),
     }
 }
 
@@ -333,7 +321,7 @@ fn it_needs_no_privileges() {
     if nix::unistd::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let run = answer(&command.output().expect("the program starts"));
+    let run: Answer = command.output().expect("the program starts").into();
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(place.result("out").cases.len(), 2);
 }
@@ -350,7 +338,7 @@ fn shards_over_the_same_recordings_make_the_whole_result() {
     }
     let mut merge = Command::new(env!("CARGO_BIN_EXE_gauntlet"));
     merge.args(["suite", "merge"]).args([place.at("1"), place.at("2")]);
-    let merged = answer(&merge.arg("--out").arg(place.at("merged")).output().expect("it starts"));
+    let merged = Answer::from(merge.arg("--out").arg(place.at("merged")).output().expect("it starts"));
     assert_eq!(merged.code, 0, "{merged:?}");
     assert!(place.result_text("merged") == place.result_text("whole"));
 }
@@ -372,7 +360,7 @@ fn its_reports_lie_beside_its_result() {
         .arg("report")
         .arg(place.at("out"))
         .output();
-    assert_eq!(answer(&again.expect("it starts")).code, 0);
+    assert_eq!(Answer::from(again.expect("it starts")).code, 0);
     assert!(read("report.html") == html, "made again, they are the same");
 }
 

@@ -8,8 +8,9 @@ pub mod local;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Subcommand};
 
+use super::target::TargetKind;
 use super::{Cli, EXIT_CODES, Exit, Format};
 use crate::target::kind::lifecycle::{NODES, UpOptions};
 use crate::target::kind::name::ClusterName;
@@ -33,22 +34,12 @@ pub enum ClusterCommand {
     },
 }
 
-/// What a cluster is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ClusterTarget {
-    /// Namespaces of this machine (Linux, root, no container engine).
-    #[default]
-    Local,
-    /// Kubernetes on containers of this machine (docker, kind, root).
-    Kind,
-}
-
 /// Arguments of `gauntlet cluster up`.
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// What it is made of.
     #[arg(long, value_enum, default_value_t)]
-    pub target: ClusterTarget,
+    pub target: TargetKind,
     /// The cluster's name, for `cluster down` [default: default on local, gauntlet on kind].
     #[arg(long)]
     pub name: Option<String>,
@@ -103,7 +94,7 @@ impl KindUpArgs {
 pub struct DownArgs {
     /// What it is made of.
     #[arg(long, value_enum, default_value_t)]
-    pub target: ClusterTarget,
+    pub target: TargetKind,
     /// The cluster's name [default: default on local, gauntlet on kind].
     #[arg(long)]
     pub name: Option<String>,
@@ -117,8 +108,8 @@ pub fn cluster(command: &ClusterCommand) -> anyhow::Result<Exit> {
     match command {
         ClusterCommand::Up(args) => up(args),
         ClusterCommand::Down(DownArgs { target, name }) => match target {
-            ClusterTarget::Local => local::down(local_name(name.as_deref())),
-            ClusterTarget::Kind => kind::down(&kind_name(name.as_deref())),
+            TargetKind::Local => local::down(local_name(name.as_deref())),
+            TargetKind::Kind => kind::down(&kind_name(name.as_deref())),
         },
         ClusterCommand::List { format } => kind::list(*format),
     }
@@ -129,7 +120,7 @@ fn up(args: &UpArgs) -> anyhow::Result<Exit> {
         usage(&format!("{flag} has no meaning with the target that was chosen"));
     }
     match args.target {
-        ClusterTarget::Local => {
+        TargetKind::Local => {
             let app = args.app.as_deref().unwrap_or("shop");
             let name = local_name(args.name.as_deref());
             if args.detach {
@@ -138,7 +129,7 @@ fn up(args: &UpArgs) -> anyhow::Result<Exit> {
                 local::hold(app, name)
             }
         }
-        ClusterTarget::Kind => kind::up(&kind_name(args.name.as_deref()), &args.kind.options()),
+        TargetKind::Kind => kind::up(&kind_name(args.name.as_deref()), &args.kind.options()),
     }
 }
 
@@ -153,13 +144,13 @@ fn misplaced(args: &UpArgs) -> Option<&'static str> {
         kind_program: _,
     } = &args.kind;
     let flags = match args.target {
-        ClusterTarget::Local => vec![
+        TargetKind::Local => vec![
             ("--nodes", nodes.is_some()),
             ("--image", image.is_some()),
             ("--kubeconfig", kubeconfig.is_some()),
             ("--image-archive", !image_archive.is_empty()),
         ],
-        ClusterTarget::Kind => vec![("--app", args.app.is_some()), ("--detach", args.detach)],
+        TargetKind::Kind => vec![("--app", args.app.is_some()), ("--detach", args.detach)],
     };
     flags.into_iter().find_map(|(flag, is_given)| is_given.then_some(flag))
 }

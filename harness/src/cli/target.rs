@@ -11,7 +11,6 @@ use super::Exit;
 use super::live::Session;
 use crate::doctor::error_chain;
 use crate::run::RunTarget;
-use crate::target::kind::access::ClusterAccess;
 use crate::target::kind::image::{build_app_image, load_into_kind};
 use crate::target::kind::lifecycle::UpOptions;
 use crate::target::kind::name::{ClusterName, EXISTING};
@@ -24,13 +23,13 @@ use crate::target::kind::{Images, KindOptions};
 /// How long pods may take to serve; images may have to be pulled first.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// Where a run takes place.
+/// Where a run takes place, and what a cluster is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TargetKind {
     /// The embedded cluster of namespaces (Linux, root, no container engine).
     #[default]
     Local,
-    /// A Kubernetes cluster whose nodes are containers of this machine.
+    /// A Kubernetes cluster whose nodes are containers of this machine (docker, kind, root).
     Kind,
 }
 
@@ -125,7 +124,6 @@ pub enum Place {
 #[derive(Debug)]
 pub struct KindPlace {
     selection: Selection,
-    namespace: Option<String>,
     keep: bool,
     app_image: Option<String>,
     redis_image: String,
@@ -178,7 +176,6 @@ impl TargetArgs {
         };
         Ok(KindPlace {
             selection,
-            namespace: self.namespace.clone(),
             keep: self.keep,
             app_image: self.app_image.clone(),
             redis_image: self.redis_image.clone(),
@@ -195,7 +192,7 @@ impl TargetArgs {
         Ok(Selection::Existing(ExistingCluster {
             kubeconfig,
             said_context,
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.run_namespace(),
         }))
     }
 
@@ -222,9 +219,15 @@ impl TargetArgs {
         };
         Ok(Selection::Own {
             name,
-            namespace: NAMESPACE.to_owned(),
+            namespace: self.run_namespace(),
             options,
         })
+    }
+
+    /// The one that was named, or one that nobody has.
+    fn run_namespace(&self) -> String {
+        let random = || format!("{NAMESPACE}-{:08x}", rand::random::<u32>());
+        self.namespace.clone().unwrap_or_else(random)
     }
 }
 
@@ -298,12 +301,8 @@ impl KindPlace {
     }
 
     fn options(self, cluster: &KindClusterRef, app: String) -> KindOptions {
-        let random = || format!("{NAMESPACE}-{:08x}", rand::random::<u32>());
         KindOptions {
-            access: ClusterAccess {
-                namespace: self.namespace.unwrap_or_else(random),
-                ..cluster.access.clone()
-            },
+            access: cluster.access.clone(),
             images: Images {
                 app,
                 redis: self.redis_image,
@@ -335,62 +334,4 @@ impl Ready {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        target: TargetArgs,
-    }
-
-    fn resolve(flags: &str) -> Result<Place, Refusal> {
-        Line::try_parse_from(["run"].into_iter().chain(flags.split_whitespace()))
-            .expect("flags")
-            .target
-            .resolve()
-    }
-
-    fn refused(flags: &str, words: &str) {
-        let refusal = resolve(flags).expect_err(flags).to_string();
-        assert!(refusal.contains(words), "{flags}: {refusal}");
-    }
-
-    #[test]
-    fn a_cluster_is_never_used_silently() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let context = "{name: production, context: {cluster: one, user: me}}";
-        std::fs::write(
-            file.path(),
-            format!("apiVersion: v1\nkind: Config\ncurrent-context: production\ncontexts: [{context}]\n"),
-        )
-        .expect("written");
-        let existing = format!(
-            "--target kind --cluster existing --kubeconfig {}",
-            file.path().display()
-        );
-        assert!(resolve("").expect("the default").is_local());
-        refused("--cluster fixture", "--cluster is for --target kind");
-        refused("--target kind --cluster existing", "needs --kubeconfig");
-        refused("--target kind --kubeconfig f", "--kubeconfig is for --cluster existing");
-        refused("--target kind --cluster No_Name", "--cluster No_Name");
-        refused(&existing, "has the current context `production`");
-        refused(
-            &format!("{existing} --i-own-this-cluster staging"),
-            "not the context `staging`",
-        );
-        let place = |flags: &str| match resolve(flags).expect(flags) {
-            Place::Kind(place) => place.selection,
-            Place::Local => panic!("not local"),
-        };
-        assert!(
-            matches!(place("--target kind --cluster mine"), Selection::Own { name, .. } if name.as_str() == "mine")
-        );
-        assert!(matches!(
-            place(&format!("{existing} --i-own-this-cluster production")),
-            Selection::Existing(_)
-        ));
-    }
-}
+mod tests;

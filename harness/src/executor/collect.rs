@@ -30,6 +30,7 @@ use crate::suite::outcome::CaseResult;
 use crate::suite::plan::SuitePlan;
 use crate::suite::play::Ending;
 use crate::suite::store::{Line, Store};
+use crate::target::kind::api::ApiError;
 use crate::timeline::Cancel;
 
 /// How often the pods are looked at.
@@ -143,8 +144,8 @@ impl Collector<'_> {
                 _ = looks.tick() => match self.look(&mut desk, &selector, jobs).await {
                     Ok(Some(ending)) => return Ok(ending),
                     Ok(None) => answered = Instant::now(),
-                    Err(error @ ExecutorError::Api { .. }) if answered.elapsed() > AWAY_MAX => return Err(error),
-                    Err(ExecutorError::Api { .. }) => {}
+                    Err(error @ ExecutorError::Api(_)) if answered.elapsed() > AWAY_MAX => return Err(error),
+                    Err(ExecutorError::Api(_)) => {}
                     Err(error) => return Err(error),
                 },
             }
@@ -158,7 +159,7 @@ impl Collector<'_> {
             .api::<Pod>()
             .list(&params)
             .await
-            .map_err(ExecutorError::api("list", "pods"))?
+            .map_err(ApiError::of("list", "pods"))?
             .items;
         if let Some(text) = desk.shards_changed(&pods) {
             self.console.shards(&text);
@@ -172,7 +173,7 @@ impl Collector<'_> {
             .api::<Job>()
             .list(&params)
             .await
-            .map_err(ExecutorError::api("list", "jobs"))?
+            .map_err(ApiError::of("list", "jobs"))?
             .items;
         let ended: Vec<_> = there.iter().filter_map(job_ended).collect();
         if ended.len() < jobs.len() && there.len() == jobs.len() {
@@ -184,7 +185,7 @@ impl Collector<'_> {
             .api::<ConfigMap>()
             .list(&records)
             .await
-            .map_err(ExecutorError::api("list", "results"))?;
+            .map_err(ApiError::of("list", "results"))?;
         for object in &records.items {
             self.take(desk, object).await?;
         }

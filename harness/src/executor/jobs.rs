@@ -11,9 +11,9 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use super::ExecutorError;
 use super::objects::{EXECUTION_LABEL, Execution, labels};
 use super::order::ShardOrder;
+use crate::target::kind::api::ApiError;
 
 /// Command of the pods; see `gauntlet`'s command line.
 pub const SHARD_COMMAND: &str = "__suite-shard";
@@ -61,8 +61,8 @@ impl Completion {
     /// Asks the cluster, by a job that is not made.
     ///
     /// # Errors
-    /// [`ExecutorError::Api`]: it would refuse the job.
-    pub async fn choose(api: &Api<Job>, plan: &JobPlan<'_>) -> Result<Self, ExecutorError> {
+    /// [`ApiError`]: it would refuse the job.
+    pub async fn choose(api: &Api<Job>, plan: &JobPlan<'_>) -> Result<Self, ApiError> {
         let dry_run = PostParams {
             dry_run: true,
             ..PostParams::default()
@@ -71,9 +71,8 @@ impl Completion {
         // A name of its own, because the real one may be there already.
         asked.metadata.name = Some(format!("{}-try", plan.execution.name));
         let answered = api.create(&dry_run, &asked).await;
-        answered
-            .map(|job| Self::of_answer(&job))
-            .map_err(ExecutorError::api("try", format!("job {}", plan.execution.name)))
+        let job = answered.map_err(ApiError::of("try", format!("job {}", plan.execution.name)))?;
+        Ok(Self::of_answer(&job))
     }
 
     /// By what a server made of a job that is to be indexed.
@@ -203,36 +202,29 @@ mod tests {
         )
     }
 
-    fn jobs(completion: Completion) -> Vec<Value> {
+    fn made(completion: Completion) -> Vec<Job> {
         let execution = Execution {
             name: "e".into(),
             uid: "u".into(),
         };
-        let order = order();
         let plan = JobPlan {
             execution: &execution,
-            order: &order,
+            order: &order(),
             image: "gauntlet/runner:1",
         };
-        let jobs = plan.jobs(completion);
-        jobs.iter()
+        plan.jobs(completion)
+    }
+
+    fn jobs(completion: Completion) -> Vec<Value> {
+        let made = made(completion);
+        made.iter()
             .map(|job| serde_json::to_value(job).expect("a value"))
             .collect()
     }
 
     #[test]
     fn a_server_that_drops_the_field_has_no_indexed_jobs() {
-        let execution = Execution {
-            name: "e".into(),
-            uid: "u".into(),
-        };
-        let order = order();
-        let plan = JobPlan {
-            execution: &execution,
-            order: &order,
-            image: "i",
-        };
-        let mut job = plan.jobs(Completion::Indexed).remove(0);
+        let mut job = made(Completion::Indexed).remove(0);
         assert_eq!(Completion::of_answer(&job), Completion::Indexed);
         job.spec.as_mut().unwrap().completion_mode = None;
         assert_eq!(Completion::of_answer(&job), Completion::OneEach);

@@ -17,6 +17,7 @@ use crate::suite::outcome::{CaseResult, Shard};
 use crate::suite::plan::CaseKey;
 use crate::suite::play::CaseKeeper;
 use crate::suite::store::{Line, Store, StoreError};
+use crate::target::kind::api::ApiError;
 
 /// How long an API server may be away before the pod gives up and leaves the case to the next one.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,7 +48,7 @@ impl Desk {
         let api: Api<ConfigMap> = Api::namespaced(client, namespace);
         let object = runtime
             .block_on(patiently(|| api.get(execution)))
-            .map_err(ExecutorError::api("read", format!("the order {execution}")))?;
+            .map_err(ApiError::of("read", format!("the order {execution}")))?;
         let desk = Self {
             runtime,
             execution: Execution::of(&object)?,
@@ -69,7 +70,7 @@ impl Desk {
         let found = self
             .runtime
             .block_on(patiently(|| self.api.list(&params)))
-            .map_err(ExecutorError::api("list", "the results of this shard"))?;
+            .map_err(ApiError::of("list", "the results of this shard"))?;
         // By name: attempts by number, and then "end".
         let lines = found.items.iter().map(|object| Ok(Record::of_object(object)?.line));
         lines.collect()
@@ -81,14 +82,14 @@ impl Desk {
         let name = object.metadata.name.clone().unwrap_or_default();
         let params = PostParams::default();
         let created = self.runtime.block_on(patiently(|| self.api.create(&params, &object)));
-        match created {
+        match created.map_err(ApiError::of("create", format!("config map {name}"))) {
             Ok(_) => Ok(record.line),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
+            Err(error) if error.is_conflict() => {
                 let there = self.runtime.block_on(patiently(|| self.api.get(&name)));
-                let there = there.map_err(ExecutorError::api("read", format!("config map {name}")))?;
+                let there = there.map_err(ApiError::of("read", format!("config map {name}")))?;
                 Ok(Record::of_object(&there)?.line)
             }
-            Err(error) => Err(ExecutorError::api("create", format!("config map {name}"))(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }

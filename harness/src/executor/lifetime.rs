@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::objects::{EXECUTION_LABEL, ORDER_LABEL, namespace};
 use super::{ExecutorError, Marker};
+use crate::target::kind::api::ApiError;
 
 /// How long pods may take to undo their faults when they are stopped.
 const GONE_WITHIN: Duration = Duration::from_secs(90);
@@ -25,8 +26,8 @@ pub(super) async fn make_namespace(client: &Client, marker: &Marker) -> Result<(
     let deadline = Instant::now() + GONE_WITHIN;
     loop {
         let found = api.get_opt(name).await;
-        match found.map_err(ExecutorError::api("read", format!("namespace {name}")))? {
-            None => return make(&api, &namespace(name, &marker.name)).await.map(drop),
+        match found.map_err(ApiError::of("read", format!("namespace {name}")))? {
+            None => return Ok(make(&api, &namespace(name, &marker.name)).await.map(drop)?),
             Some(there) if there.metadata.deletion_timestamp.is_none() => return Ok(()),
             Some(_) if Instant::now() > deadline => {
                 let why = format!(
@@ -40,7 +41,7 @@ pub(super) async fn make_namespace(client: &Client, marker: &Marker) -> Result<(
 }
 
 /// Creates an object, or returns the one that is there: an execution that goes on has made it before.
-pub(super) async fn make<K>(api: &Api<K>, object: &K) -> Result<K, ExecutorError>
+pub(super) async fn make<K>(api: &Api<K>, object: &K) -> Result<K, ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
 {
@@ -49,9 +50,9 @@ where
     match api.create(&PostParams::default(), object).await {
         Ok(made) => Ok(made),
         Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-            api.get(&name).await.map_err(ExecutorError::api("read", what))
+            api.get(&name).await.map_err(ApiError::of("read", what))
         }
-        Err(error) => Err(ExecutorError::api("create", what)(error)),
+        Err(error) => Err(ApiError::of("create", what)(error)),
     }
 }
 
@@ -70,12 +71,12 @@ pub async fn take_away(client: &Client, marker: &Marker) -> Result<(), ExecutorE
     let orders: Api<ConfigMap> = Api::namespaced(client.clone(), place);
     jobs.delete_collection(&DeleteParams::background(), &selector)
         .await
-        .map_err(ExecutorError::api("delete", "jobs"))?;
+        .map_err(ApiError::of("delete", "jobs"))?;
     let deadline = Instant::now() + GONE_WITHIN;
     while !pods
         .list(&selector)
         .await
-        .map_err(ExecutorError::api("list", "pods"))?
+        .map_err(ApiError::of("list", "pods"))?
         .items
         .is_empty()
     {
@@ -85,31 +86,25 @@ pub async fn take_away(client: &Client, marker: &Marker) -> Result<(), ExecutorE
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    match orders.delete(&marker.name, &DeleteParams::background()).await {
+    let deleted = orders.delete(&marker.name, &DeleteParams::background()).await;
+    match deleted.map_err(ApiError::of("delete", format!("the order {}", marker.name))) {
         Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => {
-            return Err(ExecutorError::api("delete", format!("the order {}", marker.name))(
-                error,
-            ));
-        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
     }
-    remove_namespace(client, marker, &orders).await
+    Ok(remove_namespace(client, marker, &orders).await?)
 }
 
 /// Removes the namespace if this execution made it and no other one uses it.
-async fn remove_namespace(client: &Client, marker: &Marker, orders: &Api<ConfigMap>) -> Result<(), ExecutorError> {
+async fn remove_namespace(client: &Client, marker: &Marker, orders: &Api<ConfigMap>) -> Result<(), ApiError> {
     let name = &marker.access.namespace;
     let api: Api<Namespace> = Api::all(client.clone());
-    let found = api
-        .get_opt(name)
-        .await
-        .map_err(ExecutorError::api("read", "the namespace"))?;
+    let found = api.get_opt(name).await.map_err(ApiError::of("read", "the namespace"))?;
     let labels = found
         .and_then(|namespace| namespace.metadata.labels)
         .unwrap_or_default();
     let others = orders.list(&ListParams::default().labels(ORDER_LABEL)).await;
-    let others = others.map_err(ExecutorError::api("list", "orders"))?.items;
+    let others = others.map_err(ApiError::of("list", "orders"))?.items;
     let others = others
         .iter()
         .any(|order| order.metadata.name.as_ref() != Some(&marker.name));
@@ -119,5 +114,5 @@ async fn remove_namespace(client: &Client, marker: &Marker, orders: &Api<ConfigM
     api.delete(name, &DeleteParams::background())
         .await
         .map(drop)
-        .map_err(ExecutorError::api("delete", format!("namespace {name}")))
+        .map_err(ApiError::of("delete", format!("namespace {name}")))
 }

@@ -11,11 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use super::ExecutorError;
 use super::order::ShardOrder;
+use crate::target::kind::names::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// By whom objects are managed, as Kubernetes recommends to say it.
-const MANAGER_LABEL: &str = "app.kubernetes.io/managed-by";
-/// The manager's name.
-pub const MANAGER: &str = "gauntlet";
 /// Which execution an object belongs to.
 pub const EXECUTION_LABEL: &str = "gauntlet-execution";
 /// Only results have it: the index of their shard, from 1.
@@ -120,7 +117,7 @@ impl Execution {
 #[must_use]
 pub fn labels(execution: &str) -> BTreeMap<String, String> {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    BTreeMap::from([label(MANAGER_LABEL, MANAGER), label(EXECUTION_LABEL, execution)])
+    BTreeMap::from([label(MANAGED_BY_LABEL, MANAGED_BY), label(EXECUTION_LABEL, execution)])
 }
 
 /// A namespace that an execution makes for itself.

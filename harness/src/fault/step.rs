@@ -16,7 +16,7 @@ use crate::target::kind::docker::ToolFailure;
 
 use super::cpu::Quota;
 use super::flush;
-use super::kubernetes::api::{self, ApiError};
+use super::kubernetes::api::{self, TalkError};
 use super::kubernetes::node::NodeChange;
 use super::kubernetes::object::ObjectChange;
 use super::netns::Namespaces;
@@ -172,9 +172,9 @@ pub enum StepError {
     /// A device could not be shaped.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The API of the cluster refused.
+    /// The cluster did not do as its API was asked.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Talk(#[from] TalkError),
     /// The container engine refused.
     #[error(transparent)]
     Container(#[from] ToolFailure),

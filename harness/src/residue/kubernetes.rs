@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Finding, ResidueState};
-use crate::fault::kubernetes::api::{ApiError, ObjectRef, within};
+use crate::fault::kubernetes::api::{ObjectRef, TalkError, within};
 use crate::target::kind::access::ClusterAccess;
+use crate::target::kind::api::ApiError;
+use crate::target::kind::names::SYSTEM_NAMESPACE;
 
-/// Where the cluster's own name servers are.
-const SYSTEM: &str = "kube-system";
 /// Annotations that count how often something was rolled out.
 const COUNTERS: [&str; 1] = ["deployment.kubernetes.io/revision"];
 /// Taints that the cluster puts on nodes and takes away by itself.
@@ -31,11 +31,11 @@ const SHOWN_BYTES: usize = 6;
 /// The state of the objects of the run's namespace, of the cluster's name servers, and of its nodes.
 ///
 /// # Errors
-/// [`ApiError`] when the cluster cannot be asked.
-pub async fn snapshot(access: &ClusterAccess) -> Result<ResidueState, ApiError> {
+/// [`TalkError`] when the cluster cannot be asked.
+pub async fn snapshot(access: &ClusterAccess) -> Result<ResidueState, TalkError> {
     within(access, async |client| {
         let mut state = BTreeMap::new();
-        for namespace in [access.namespace.as_str(), SYSTEM] {
+        for namespace in [access.namespace.as_str(), SYSTEM_NAMESPACE] {
             let sections = BTreeMap::from([
                 section::<Service>(&client, Some(namespace)).await?,
                 section::<Deployment>(&client, Some(namespace)).await?,

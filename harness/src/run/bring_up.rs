@@ -12,11 +12,12 @@ use super::recorder::Recorder;
 use super::{RunError, RunOrder, RunTarget};
 use crate::clock::MonotonicNanos;
 use crate::doctor::error_chain;
-use crate::fault::kubernetes::api::ApiError;
+use crate::fault::kubernetes::api::{TalkError, cluster_is_gone};
 use crate::fault::process;
 use crate::residue::{self, ResidueState};
 use crate::target::kind::access::ClusterAccess;
-use crate::target::kind::{KindCluster, KindError, KindOptions, rollout};
+use crate::target::kind::own_namespace::{self, NamespaceError};
+use crate::target::kind::{KindCluster, KindError, KindOptions};
 use crate::target::local::{LocalCluster, UpOptions};
 use crate::target::{Cluster, NodeHandle, PodHandle};
 use crate::timeline::Cancel;
@@ -140,7 +141,7 @@ pub(super) async fn down(order: &RunOrder, cluster: Cluster) -> Result<Duration,
 }
 
 /// Removes the namespace that was written down, and then the record; returns what was removed, in words, or `None` if it
-/// was gone already.
+/// was gone already, perhaps with its cluster.
 ///
 /// # Errors
 /// Why it is still there, in words.
@@ -152,13 +153,19 @@ pub async fn remove_recorded(record: &Path) -> Result<Option<String>, String> {
     let what = format!("namespace {} of {}", access.namespace, access.context);
     let removed = async {
         let client = access.client().await?;
-        rollout::remove_namespace(&client, &access.namespace).await
+        Ok::<_, KindError>(own_namespace::remove(&client, &access.namespace).await?)
     };
     let was_there = match removed.await {
         Ok(was_there) => was_there,
         // Somebody else's: ours was never made.
-        Err(KindError::Foreign { .. }) => false,
-        Err(error) => return Err(format!("{what} may be left: {}", error_chain(&error))),
+        Err(KindError::Namespace(NamespaceError::OfOthers { .. })) => false,
+        Err(_) if cluster_is_gone(&access) => false,
+        Err(error) => {
+            let (why, record) = (error_chain(&error), record.display());
+            return Err(format!(
+                "{what} may be left: {why}; if that cluster is no more, remove {record}"
+            ));
+        }
     };
     std::fs::remove_file(record).map_err(|error| format!("failed to remove {}: {error}", record.display()))?;
     Ok(was_there.then_some(what))
@@ -223,7 +230,7 @@ fn stands(cluster: &Cluster, now: &[PodHandle], pod: &PodHandle) -> bool {
 }
 
 /// What stands in these pods and nodes, and which objects the cluster was asked for.
-async fn state_of(cluster: &Cluster, pods: &[PodHandle], nodes: &[NodeHandle]) -> Result<ResidueState, ApiError> {
+async fn state_of(cluster: &Cluster, pods: &[PodHandle], nodes: &[NodeHandle]) -> Result<ResidueState, TalkError> {
     let state = residue::snapshot(pods, nodes);
     Ok(match cluster.access() {
         Some(access) => state.and(residue::kubernetes::snapshot(access).await?),
@@ -250,6 +257,34 @@ pub(super) fn differences(before: &ResidueState, after: &ResidueState) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::kind::docker::docker;
+
+    /// Physics: a cluster of kind's is gone when the engine has no container of it; of any other nobody here can know.
+    #[tokio::test]
+    async fn a_record_is_forgotten_only_when_its_namespace_is_known_to_be_gone() {
+        let files = tempfile::tempdir().expect("a directory");
+        let path = files.path().join(NAMESPACE_RECORD);
+        for (context, is_gone) in [("kind-none", docker(&["ps"]).is_ok()), ("production", false)] {
+            let access = ClusterAccess {
+                kubeconfig: files.path().join("no-such-file"),
+                context: context.to_owned(),
+                namespace: "shop".to_owned(),
+            };
+            write_json(&path, &access).expect("written");
+            match remove_recorded(&path).await {
+                Ok(removed) => assert_eq!((removed, is_gone), (None, true), "{context}"),
+                Err(why) => {
+                    assert!(!is_gone, "{why}");
+                    let (said, record) = (format!("namespace shop of {context} may be left"), path.display());
+                    assert!(
+                        why.starts_with(&said) && why.ends_with(&format!("remove {record}")),
+                        "{why}"
+                    );
+                }
+            }
+            assert_eq!(path.exists(), !is_gone, "{context}");
+        }
+    }
 
     #[test]
     fn time_is_the_scenario_s_or_kubernetes_or_ours() {

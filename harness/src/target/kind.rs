@@ -48,6 +48,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use self::access::ClusterAccess;
+use self::api::ApiError;
 use self::names::{DNS_OBJECT, FIELD_MANAGER, NAME_LABEL, SYSTEM_NAMESPACE};
 use self::objects::{Blueprint, Objects};
 use self::watch::Watch;
@@ -102,7 +103,7 @@ impl KindCluster {
     ///
     /// # Errors
     /// [`KindError`]; [`KindError::is_unavailable`] tells a cluster that cannot from an application that failed. The
-    /// namespace may be there: [`rollout::remove_namespace`] removes it.
+    /// namespace may be there: [`own_namespace::remove`] removes it.
     pub async fn up(app: &App, options: &KindOptions, progress: &dyn Fn(&str)) -> Result<Self, KindError> {
         let KindOptions { access, images, .. } = options;
         let client = access.client().await?;
@@ -112,7 +113,7 @@ impl KindCluster {
         let mut kubernetes = Stopwatch::default();
         progress(&format!("making namespace {}", access.namespace));
         kubernetes
-            .time(rollout::make_namespace(&client, &access.namespace, progress))
+            .time(own_namespace::make(&client, &access.namespace, progress))
             .await?;
         let watch = Watch::start(&client, &access.namespace, hierarchies).await?;
         let objects = Objects::of(Blueprint {
@@ -218,7 +219,7 @@ impl KindCluster {
         let services = api
             .list(&of_workload)
             .await
-            .map_err(KindError::api("list the Services of", workload))?;
+            .map_err(ApiError::of("list the Services of", workload))?;
         if services.items.is_empty() {
             let what = format!("Service of workload {workload}");
             return Err(KindError::Lacks { what });
@@ -231,7 +232,7 @@ impl KindCluster {
                 .collect();
             let patch = Patch::Strategic(json!({"spec": {"ports": ports}}));
             let patched = api.patch(&name, &PatchParams::apply(FIELD_MANAGER), &patch).await;
-            patched.map_err(KindError::api("change Service", name))?;
+            patched.map_err(ApiError::of("change Service", name))?;
         }
         Ok(())
     }
@@ -252,7 +253,7 @@ impl KindCluster {
         let mut kubernetes = Stopwatch::default();
         if !self.keep {
             kubernetes
-                .time(rollout::remove_namespace(&self.client, &self.access.namespace))
+                .time(own_namespace::remove(&self.client, &self.access.namespace))
                 .await?;
         }
         Ok(kubernetes.0)
@@ -333,7 +334,7 @@ async fn name_server(client: &Client) -> Result<IpAddr, KindError> {
     let service = api
         .get_opt(DNS_OBJECT)
         .await
-        .map_err(KindError::api("look for Service", DNS_OBJECT))?;
+        .map_err(ApiError::of("look for Service", DNS_OBJECT))?;
     let ip = service.and_then(|service| service.spec?.cluster_ip?.parse().ok());
     ip.ok_or_else(|| KindError::Lacks {
         what: format!("name server (Service {SYSTEM_NAMESPACE}/{DNS_OBJECT})"),
@@ -346,7 +347,7 @@ async fn entrance(client: &Client) -> Result<String, KindError> {
     let nodes = api
         .list(&ListParams::default())
         .await
-        .map_err(KindError::api("list", "nodes"))?;
+        .map_err(ApiError::of("list", "nodes"))?;
     let is_control_plane = |node: &&Node| CONTROL_PLANE.iter().any(|label| node.labels().contains_key(*label));
     let of_control_plane = nodes.items.iter().find(is_control_plane).map(ResourceExt::name_any);
     let first = || nodes.items.iter().map(ResourceExt::name_any).min();

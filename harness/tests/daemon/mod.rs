@@ -17,6 +17,22 @@ use serde_json::Value;
 /// It listens within a second, and groups for one more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A team's mapping from its alerts to what is wrong.
+pub(crate) const MAPPING: &str = r#"
+apiVersion: gauntlet/v1
+kind: Alertmanager
+metadata: {name: alerts}
+spec:
+  rules:
+    - matchers: ['alertname="CacheUnreachable"']
+      entity: {service: "{{service}}"}
+      pods: "{{pod}}"
+      mechanism: network.filter
+      confidence: 80%
+    - matchers: ['alertname=~"High.*"']
+      entity: {caller: "{{source}}", callee: "{{destination}}"}
+"#;
+
 /// The daemon, which ends with its owner.
 pub(crate) struct Alertmanager {
     child: Child,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use gauntlet_harness::app::App;
 use gauntlet_harness::fault::process::{members, tgids};
 use gauntlet_harness::target::kind::access::ClusterAccess;
+use gauntlet_harness::target::kind::own_namespace::{self, NamespaceError};
 use gauntlet_harness::target::kind::{Images, KindCluster, KindError, KindOptions};
 use gauntlet_harness::target::namespace::run_in_netns;
 use gauntlet_harness::target::{Dial, NetnsFd, PodHandle};
@@ -237,7 +238,7 @@ fn a_rollout_that_cannot_succeed_says_which_pod_and_why() {
             .await
             .expect_err("there is no such image");
         let client = options.access.client().await.expect("a client");
-        let removed = gauntlet_harness::target::kind::rollout::remove_namespace(&client, &options.access.namespace);
+        let removed = own_namespace::remove(&client, &options.access.namespace);
         removed.await.expect("removed");
         let KindError::NotReady { report, .. } = &error else {
             panic!("{error:?}");
@@ -258,7 +259,7 @@ fn a_namespace_of_somebody_else_is_left_alone() {
             .await
             .expect_err("not ours");
         assert!(
-            matches!(error, KindError::Foreign { .. }) && error.is_unavailable(),
+            matches!(error, KindError::Namespace(NamespaceError::OfOthers { .. })) && error.is_unavailable(),
             "{error:?}"
         );
         let client = options.access.client().await.expect("a client");

@@ -8,9 +8,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+#[path = "../answer/mod.rs"]
+mod answer;
 mod given;
 mod network;
 mod support;
+use answer::Answer;
 use support::*;
 
 #[test]
@@ -25,7 +28,7 @@ fn a_cluster_comes_up_serves_and_goes_without_a_rest() {
     let archive = archive.display().to_string();
     arguments.extend(["--image-archive", &archive]);
     let up = cluster.answer(&arguments);
-    assert_eq!(up.code, Some(0), "{up:?}");
+    assert_eq!(up.code, 0, "{up:?}");
     eprint!("{}{}", up.err, up.out);
     assert!(
         up.out.contains("is up after") && up.err.contains("kind: starting control-plane"),
@@ -54,7 +57,7 @@ fn a_cluster_comes_up_serves_and_goes_without_a_rest() {
         "{listed:?}"
     );
     let again = cluster.answer(&cluster.up_arguments().each_ref().map(String::as_str));
-    assert_eq!(again.code, Some(70), "{again:?}");
+    assert_eq!(again.code, 70, "{again:?}");
     assert!(again.err.contains("is up already"), "{again:?}");
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -67,12 +70,12 @@ fn a_cluster_comes_up_serves_and_goes_without_a_rest() {
     let down = cluster.answer(&["cluster", "down", "--target", "kind", "--name", name]);
     assert_eq!(
         (down.code, down.out.as_str()),
-        (Some(0), format!("cluster {name} is down\n").as_str()),
+        (0, format!("cluster {name} is down\n").as_str()),
         "{down:?}"
     );
     assert_eq!(cluster.rests(), Vec::<String>::new());
     let down = cluster.answer(&["cluster", "down", "--target", "kind", "--name", name]);
-    assert_eq!(down.code, Some(4), "{down:?}");
+    assert_eq!(down.code, 4, "{down:?}");
     docker_said(&["image", "rm", tag]);
 }
 
@@ -114,7 +117,7 @@ fn what_a_killed_creation_left_is_removed_by_recover() {
     assert!(listed.out.contains("left by a killed process"), "{listed:?}");
     let runs = tempfile::tempdir().unwrap();
     let recovered = cluster.answer(&["recover", "--out", &runs.path().display().to_string()]);
-    assert_eq!(recovered.code, Some(0), "{recovered:?}");
+    assert_eq!(recovered.code, 0, "{recovered:?}");
     let expected = format!("kind cluster {}: removed", cluster.name);
     assert!(recovered.out.contains(&expected), "{recovered:?}");
     // What the killed one had asked docker for would appear now.
@@ -132,10 +135,10 @@ fn a_cluster_of_somebody_elses_is_neither_made_again_nor_taken_down() {
     let node = format!("{name}-control-plane");
     docker_said(&["create", "--name", &node, "--label", &label, NODE_IMAGE]);
     let up = cluster.answer(&cluster.up_arguments().each_ref().map(String::as_str));
-    assert_eq!(up.code, Some(69), "{up:?}");
+    assert_eq!(up.code, 69, "{up:?}");
     assert!(up.err.contains("Gauntlet did not make it"), "{up:?}");
     let down = cluster.answer(&["cluster", "down", "--target", "kind", "--name", name]);
-    assert_eq!(down.code, Some(69), "{down:?}");
+    assert_eq!(down.code, 69, "{down:?}");
     assert_eq!(cluster.nodes(), [node], "it is still there");
 }
 
@@ -159,12 +162,12 @@ fn what_is_missing_is_said_before_anything_is_made() {
     ];
     for (more, words) in cases {
         let refused = cluster.answer(&[&arguments, more].concat());
-        assert_eq!(refused.code, Some(69), "{more:?}: {refused:?}");
+        assert_eq!(refused.code, 69, "{more:?}: {refused:?}");
         assert!(refused.err.contains(words), "{more:?}: {refused:?}");
         assert_eq!(cluster.rests(), Vec::<String>::new(), "{more:?}");
     }
     let mut without_docker = cluster.gauntlet(&arguments);
     let refused: Answer = without_docker.env("PATH", "/nowhere").output().unwrap().into();
-    assert_eq!(refused.code, Some(69), "{refused:?}");
+    assert_eq!(refused.code, 69, "{refused:?}");
     assert!(refused.err.contains("docker does not answer"), "{refused:?}");
 }

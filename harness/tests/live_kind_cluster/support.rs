@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use gauntlet_harness::target::kind::name::ClusterName;
 use gauntlet_harness::target::kind::record::{ClusterRecord, StateDirectory};
 
+use crate::answer::Answer;
+
 /// The node image that needs no registry.
 pub(crate) const NODE_IMAGE: &str = "fixture/kind-node:v1.20.2";
 /// The image that its nodes hold for everything.
@@ -86,24 +88,6 @@ pub(crate) struct Cluster {
     pub(crate) state: StateDirectory,
     home: tempfile::TempDir,
     kind: PathBuf,
-}
-
-/// What a call answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Answer {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
 }
 
 impl Cluster {

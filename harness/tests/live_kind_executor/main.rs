@@ -10,6 +10,10 @@ use std::time::Duration;
 use gauntlet_harness::target::kind::image::{Made, build_app_image};
 use nix::sys::signal::Signal;
 
+#[path = "../call/mod.rs"]
+mod call;
+#[path = "../short/mod.rs"]
+mod short;
 mod support;
 use support::{Given, PATIENCE, Play, answer, docker_said, given, pod_in_a_run, write_suite};
 

@@ -1,8 +1,8 @@
 //! The cluster that is given, suites of short runs, and calls of the program on them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+
+use crate::call::Call;
+use crate::short::{FAULTS, short_scenario};
 
 /// How long eight short runs may take, one after the other, with pods that begin again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(540);
@@ -134,30 +137,8 @@ where
 
 /// Two short scenarios with a fault each, so many times.
 pub(crate) fn write_suite(directory: &Path, trials: u32) -> PathBuf {
-    for (name, kind, mechanism) in [
-        (
-            "filter",
-            "network-filter, direction: ingress, port: 6379",
-            "network.filter",
-        ),
-        ("pause", "process-pause", "process.hang"),
-    ] {
-        let text = format!(
-            "\
-apiVersion: gauntlet/v1
-kind: Scenario
-metadata: {{name: short-{name}, title: \"Short: {name}\"}}
-spec:
-  app: shop
-  phases: {{warmUp: 1s, baseline: 3s, fault: 8s, recovery: 1s}}
-  faults:
-    - {{id: fault, kind: {kind}, target: {{service: cache, mode: fixed, count: 2}}}}
-  impact: {{anyOf: [{{sli: latency-p50, timesBaseline: 1.5}}, {{sli: error-ratio, atLeast: 2%}}]}}
-  truth: {{rootCauses: [{{fault: fault, service: cache, mechanism: {mechanism}}}]}}
-  limits: {{timeToRootCause: 6s}}
-"
-        );
-        fs::write(directory.join(format!("short-{name}.yaml")), text).expect("written");
+    for fault in [&FAULTS[0], &FAULTS[2]] {
+        short_scenario(directory, fault);
     }
     let text = format!(
         "\
@@ -174,9 +155,8 @@ spec: {{scenarios: [{{name: ./short-filter.yaml}}, {{name: ./short-pause.yaml}}]
 
 /// `gauntlet suite run --executor kubernetes`.
 pub(crate) struct Play {
-    child: Child,
+    call: Call,
     out: PathBuf,
-    stderr: PathBuf,
     execution: Option<String>,
 }
 
@@ -211,13 +191,10 @@ impl Play {
             ])
             .arg("--out")
             .arg(out)
-            .arg(suite)
-            .stdout(File::create(suite.with_file_name("stdout")).expect("a file"))
-            .stderr(File::create(&stderr).expect("a file"));
+            .arg(suite);
         let mut play = Self {
-            child: command.spawn().expect("the program starts"),
+            call: Call::start(&mut command, &suite.with_file_name("stdout"), &stderr),
             out: out.to_owned(),
-            stderr,
             execution: None,
         };
         play.wait_until(|play| play.said().contains("shards as"));
@@ -236,7 +213,7 @@ impl Play {
 
     /// What it said.
     pub(crate) fn said(&self) -> String {
-        fs::read_to_string(&self.stderr).expect("its file")
+        self.call.said()
     }
 
     /// Lines of the cases that ended.
@@ -248,44 +225,29 @@ impl Play {
     pub(crate) fn wait_until(&mut self, happened: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + SOON;
         while !happened(self) {
-            let status = self.child.try_wait().expect("it is our child");
-            assert!(status.is_none(), "it ended before: {}", self.said());
-            assert!(Instant::now() < deadline, "it did not happen: {}", self.said());
-            std::thread::sleep(Duration::from_millis(50));
+            self.call.go_on(deadline);
         }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it lives");
+        kill(Pid::from_raw(self.call.tgid()), signal).expect("it lives");
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it is our child");
-        self.child.wait().expect("it is our child");
+        self.call.kill();
     }
 
     pub(crate) fn end(&mut self, patience: Duration) -> ExitStatus {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it did not end: {}", self.said());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.call.end(patience)
     }
 }
 
 impl Drop for Play {
     fn drop(&mut self) {
-        // After a failed assertion: it takes its pods away.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal(Signal::SIGINT);
-            let deadline = Instant::now() + Duration::from_secs(90);
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
+        // It takes its pods away when it is asked to stop.
+        self.call.give_up(Duration::from_secs(90), |tgid| {
+            let _gone = kill(Pid::from_raw(tgid), Signal::SIGINT);
+        });
     }
 }
 

@@ -5,21 +5,10 @@ use std::fs;
 use gauntlet_harness::run::event::RunEvent;
 use serde_json::json;
 
-use crate::daemon::{alert, program, start};
-use crate::play::{FAULTS, Play, short_scenario, turn};
+use crate::daemon::{MAPPING, alert, program, start};
+use crate::play::{Play, turn};
+use crate::short::{FAULTS, short_scenario};
 use crate::{RUN_PATIENCE, read_json};
-
-const MAPPING: &str = r#"
-apiVersion: gauntlet/v1
-kind: Alertmanager
-metadata: {name: alerts}
-spec:
-  rules:
-    - matchers: ['alertname="CacheUnreachable"']
-      entity: {service: "{{service}}"}
-      mechanism: network.filter
-      confidence: 80%
-"#;
 
 #[test]
 fn the_alerts_of_a_real_alertmanager_are_scored() {

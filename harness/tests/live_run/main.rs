@@ -4,9 +4,13 @@
 //! kills twenty runs instead of three.
 
 mod alerts;
+#[path = "../call/mod.rs"]
+mod call;
 #[path = "../daemon/mod.rs"]
 mod daemon;
 mod play;
+#[path = "../short/mod.rs"]
+mod short;
 mod suite;
 mod traces;
 
@@ -24,7 +28,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use play::{FAULTS, Play, gauntlet, past_the_lock, short_scenario, turn};
+use play::{Play, gauntlet, past_the_lock, turn};
+use short::{FAULTS, short_scenario};
 use traces::Traces;
 
 /// Longest run of this file, with room for a busy machine.

@@ -2,10 +2,10 @@
 //!
 //! A run of somebody else on this machine is waited for. Does not judge.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use gauntlet_harness::run::event::{RunEvent, TimedEvent};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use crate::call::Call;
 
 /// How long another run on this machine is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(900);
@@ -53,9 +55,20 @@ pub(crate) fn past_the_lock<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Lets a call that has not begun go on for a moment; whether it ended because another run holds the lock.
+pub(crate) fn is_refused(call: &mut Call) -> bool {
+    let ended = call.ended();
+    if let Some(status) = ended {
+        assert_eq!(status.code(), Some(CANNOT_HERE), "{}", call.said());
+        assert!(call.said().contains("another live run holds"), "{}", call.said());
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    ended.is_some()
+}
+
 /// `gauntlet run` in a process group of its own, as a shell would start it.
 pub(crate) struct Play {
-    child: Child,
+    call: Call,
     files: TempDir,
 }
 
@@ -70,26 +83,20 @@ impl Play {
         let out = files.path().join("runs");
         let mut command = gauntlet(&["run", "--format", "json", "--out"]);
         command.arg(&out).args(arguments).process_group(0);
-        command.stdout(File::create(files.path().join("stdout")).expect("a file"));
-        command.stderr(File::create(files.path().join("stderr")).expect("a file"));
-        let child = command.spawn().expect("the program starts");
-        let mut play = Self { child, files };
-        loop {
-            if play.directory().is_some() {
-                return Some(play);
-            }
-            if let Some(status) = play.child.try_wait().expect("it is our child") {
-                assert_eq!(status.code(), Some(CANNOT_HERE), "{}", play.stderr());
-                assert!(play.stderr().contains("another live run holds"), "{}", play.stderr());
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| files.path().join(name));
+        let call = Call::start(&mut command, &stdout, &stderr);
+        let mut play = Self { call, files };
+        while play.directory().is_none() {
+            if is_refused(&mut play.call) {
                 return None;
             }
-            std::thread::sleep(Duration::from_millis(5));
         }
+        Some(play)
     }
 
     /// Its process.
     pub(crate) fn tgid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a process id")
+        self.call.tgid()
     }
 
     /// Where its run directories lie.
@@ -113,7 +120,7 @@ impl Play {
 
     /// What it said meanwhile.
     pub(crate) fn stderr(&self) -> String {
-        fs::read_to_string(self.files.path().join("stderr")).expect("its file")
+        self.call.said()
     }
 
     /// What happened so far. A line that is not whole yet has not happened.
@@ -129,17 +136,7 @@ impl Play {
     pub(crate) fn wait_for(&mut self, patience: Duration, happened: impl Fn(&RunEvent) -> bool) {
         let deadline = Instant::now() + patience;
         while !self.events().iter().any(&happened) {
-            assert!(
-                self.child.try_wait().expect("it is our child").is_none(),
-                "it ended before: {}",
-                self.stderr()
-            );
-            assert!(
-                Instant::now() < deadline,
-                "it did not happen within {patience:?}: {}",
-                self.stderr()
-            );
-            std::thread::sleep(Duration::from_millis(50));
+            self.call.go_on(deadline);
         }
     }
 
@@ -150,29 +147,17 @@ impl Play {
 
     /// Whether it ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it is our child").is_some()
+        self.call.ended().is_some()
     }
 
     /// Ends it without any leave, and nothing but it.
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it is our child");
-        self.child.wait().expect("it is our child");
+        self.call.kill();
     }
 
     /// Waits for its end.
     pub(crate) fn end(&mut self, patience: Duration) -> ExitStatus {
-        let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "it did not end within {patience:?}: {}",
-                self.stderr()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.call.end(patience)
     }
 
     /// The JSON object of its last line.
@@ -188,83 +173,9 @@ impl Play {
 
 impl Drop for Play {
     fn drop(&mut self) {
-        // After a failed assertion: it recovers by itself, and is not waited for longer than that takes.
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.signal_group(Signal::SIGINT);
-            let deadline = Instant::now() + Duration::from_secs(15);
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        }
+        // It recovers by itself when it is asked to stop.
+        self.call.give_up(Duration::from_secs(15), |tgid| {
+            let _gone = killpg(Pid::from_raw(tgid), Signal::SIGINT);
+        });
     }
-}
-
-/// A fault of a short scenario: its YAML fields, the service that is to blame, the mechanism.
-pub(crate) struct ShortFault {
-    pub(crate) name: &'static str,
-    pub(crate) yaml: &'static str,
-    pub(crate) service: &'static str,
-    pub(crate) mechanism: &'static str,
-}
-
-/// Faults of each machinery: kernel rules, a queue with a process behind it, signals, limits, cluster objects.
-pub(crate) const FAULTS: [ShortFault; 5] = [
-    ShortFault {
-        name: "filter",
-        yaml: "kind: network-filter, direction: ingress, port: 6379, target: {service: cache, mode: fixed, count: 2}",
-        service: "cache",
-        mechanism: "network.filter",
-    },
-    ShortFault {
-        name: "delay",
-        yaml: "kind: network-delay, delay: 60ms, target: {service: cache, mode: fixed, count: 2}",
-        service: "cache",
-        mechanism: "network.delay",
-    },
-    ShortFault {
-        name: "pause",
-        yaml: "kind: process-pause, target: {service: cache, mode: fixed, count: 2}",
-        service: "cache",
-        mechanism: "process.hang",
-    },
-    ShortFault {
-        name: "cpu-limit",
-        yaml: "kind: cpu-limit, millicores: 40, target: {service: web}",
-        service: "web",
-        mechanism: "resource.cpu",
-    },
-    ShortFault {
-        name: "wrong-port",
-        yaml: "kind: service-wrong-port, targetPort: 6380, target: {service: cache, mode: all}",
-        service: "cache",
-        mechanism: "network.misroute",
-    },
-];
-
-/// Writes a scenario with short phases.
-pub(crate) fn short_scenario(directory: &Path, fault: &ShortFault) -> PathBuf {
-    let ShortFault {
-        name,
-        yaml,
-        service,
-        mechanism,
-    } = fault;
-    let text = format!(
-        "\
-apiVersion: gauntlet/v1
-kind: Scenario
-metadata: {{name: short-{name}, title: \"Short: {name}\"}}
-spec:
-  app: shop
-  phases: {{warmUp: 1s, baseline: 3s, fault: 8s, recovery: 1s}}
-  faults:
-    - {{id: fault, {yaml}}}
-  impact: {{anyOf: [{{sli: latency-p50, timesBaseline: 1.5}}, {{sli: error-ratio, atLeast: 2%}}]}}
-  truth: {{rootCauses: [{{fault: fault, service: {service}, mechanism: {mechanism}}}]}}
-  limits: {{timeToRootCause: 6s}}
-"
-    );
-    let path = directory.join(format!("short-{name}.yaml"));
-    fs::write(&path, text).expect("written");
-    path
 }

@@ -1,21 +1,19 @@
 //! A suite of two short runs, killed within the second one and gone on with.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use gauntlet_harness::run::event::{RunEvent, TimedEvent};
 use serde_json::Value;
 
 use crate::RUN_PATIENCE;
-use crate::play::{FAULTS, gauntlet, past_the_lock, short_scenario, turn};
+use crate::call::Call;
+use crate::play::{gauntlet, is_refused, past_the_lock, turn};
 use crate::read_json;
+use crate::short::{FAULTS, short_scenario};
 use crate::traces::Traces;
-
-/// Exit code of a suite that may not start.
-const CANNOT_HERE: i32 = 69;
 
 #[test]
 fn a_killed_suite_is_gone_on_with() {
@@ -36,16 +34,15 @@ spec: {scenarios: [{name: ./short-filter.yaml}, {name: ./short-pause.yaml}], see
     let out = files.path().join("out");
     let mut killed = past_the_lock(|| start(&suite, &out, files.path()));
     let second = wait_for_the_second_injection(&mut killed, &out);
-    let traces = Traces::of(i32::try_from(killed.id()).expect("a process id"));
+    let traces = Traces::of(killed.tgid());
     assert!(traces.is_of_a_whole_run(), "{traces:?}");
-    killed.kill().expect("it is our child");
-    killed.wait().expect("it is our child");
+    killed.kill();
     let first = case_lines(&out);
     assert_eq!(first.len(), 1, "the first run was kept before the second began");
 
     let mut resumed = past_the_lock(|| start(&suite, &out, files.path()));
-    let status = end(&mut resumed, RUN_PATIENCE);
-    let said = fs::read_to_string(files.path().join("stderr")).expect("its file");
+    let status = resumed.end(RUN_PATIENCE);
+    let said = resumed.said();
     assert!(said.contains("resumed: 1 of 2 cases have ended"), "{said}");
     assert_eq!(traces.remains(Duration::ZERO), Vec::<String>::new(), "{said}");
     let lines = case_lines(&out);
@@ -83,28 +80,20 @@ spec: {scenarios: [{name: ./short-filter.yaml}, {name: ./short-pause.yaml}], see
 }
 
 /// Starts the suite; `None`: another run has the lock.
-fn start(suite: &Path, out: &Path, files: &Path) -> Option<Child> {
+fn start(suite: &Path, out: &Path, files: &Path) -> Option<Call> {
     let mut command = gauntlet(&["suite", "run", "--format", "json", "--out"]);
     command.arg(out).arg(suite).process_group(0);
-    command.stdout(File::create(files.join("stdout")).expect("a file"));
-    command.stderr(File::create(files.join("stderr")).expect("a file"));
-    let mut child = command.spawn().expect("the program starts");
-    loop {
-        let said = fs::read_to_string(files.join("stderr")).expect("its file");
-        if said.contains("suite two digest") {
-            return Some(child);
-        }
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            assert_eq!(status.code(), Some(CANNOT_HERE), "{said}");
-            assert!(said.contains("another live run holds"), "{said}");
+    let mut call = Call::start(&mut command, &files.join("stdout"), &files.join("stderr"));
+    while !call.said().contains("suite two digest") {
+        if is_refused(&mut call) {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(5));
     }
+    Some(call)
 }
 
 /// Waits until the fault of the second run is there; its run directory.
-fn wait_for_the_second_injection(child: &mut Child, out: &Path) -> PathBuf {
+fn wait_for_the_second_injection(call: &mut Call, out: &Path) -> PathBuf {
     let deadline = Instant::now() + RUN_PATIENCE;
     loop {
         let runs = fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
@@ -120,24 +109,11 @@ fn wait_for_the_second_injection(child: &mut Child, out: &Path) -> PathBuf {
                 return second.clone();
             }
         }
-        assert!(child.try_wait().expect("it is our child").is_none(), "it ended before");
-        assert!(Instant::now() < deadline, "the second run never got there");
-        std::thread::sleep(Duration::from_millis(50));
+        call.go_on(deadline);
     }
 }
 
 fn case_lines(out: &Path) -> Vec<String> {
     let text = fs::read_to_string(out.join("cases.jsonl")).expect("it is there");
     text.lines().map(str::to_owned).collect()
-}
-
-fn end(child: &mut Child, patience: Duration) -> ExitStatus {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "it did not end within {patience:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

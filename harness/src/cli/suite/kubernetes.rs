@@ -212,7 +212,7 @@ fn finish(
         Err(error) => {
             eprintln!("gauntlet: {}", error_chain(error));
             match error {
-                ExecutorError::Access(_) | ExecutorError::Api { .. } => Exit::CannotHere,
+                ExecutorError::Access(_) | ExecutorError::Api(_) => Exit::CannotHere,
                 ExecutorError::Store(_)
                 | ExecutorError::Unreadable { .. }
                 | ExecutorError::Mixed { .. }

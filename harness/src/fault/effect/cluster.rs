@@ -12,12 +12,14 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Endpoints, Pod};
 use kube::Client;
 use kube::api::Api;
 
+use crate::target::kind::api::ApiError;
+use crate::target::kind::names::SYSTEM_NAMESPACE;
 use crate::target::{NetnsFd, PodHandle};
 
 use super::super::kind::{FaultKind, ObjectFault};
-use super::super::kubernetes::api::{ApiError, blocking};
+use super::super::kubernetes::api::blocking;
 use super::super::kubernetes::object::listed;
-use super::super::kubernetes::recipe::{DNS_NAMESPACE, Door};
+use super::super::kubernetes::recipe::Door;
 use super::super::kubernetes::workload::{Rollout, Workload};
 use super::super::process;
 use super::super::recipe::bare;
@@ -236,7 +238,7 @@ impl Look<'_> {
         let words = if is_silent { "has no answer" } else { "is answered" };
         Ok(Reading {
             bites: is_silent,
-            measured: format!("{DNS_NAMESPACE}: a question about a name {words}"),
+            measured: format!("{SYSTEM_NAMESPACE}: a question about a name {words}"),
         })
     }
 

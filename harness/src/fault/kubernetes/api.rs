@@ -10,6 +10,7 @@ use kube::api::{Api, DynamicObject};
 use serde::{Deserialize, Serialize};
 
 use crate::target::kind::access::{AccessError, ClusterAccess};
+use crate::target::kind::api::ApiError;
 use crate::target::kind::docker::docker;
 
 /// Longest that a conversation may take: below an agent's patience, and long for a handful of requests.
@@ -72,23 +73,15 @@ impl ObjectRef {
     }
 }
 
-/// A cluster did not do as it was asked.
+/// A conversation did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub enum TalkError {
     /// It cannot be reached at all.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// A request failed or was refused.
-    #[error("failed to {operation} {object}")]
-    Request {
-        /// What was asked.
-        operation: &'static str,
-        /// Of which object.
-        object: String,
-        /// Why it failed.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// No answer in time.
     #[error("the API of context {context} took longer than {DEADLINE:?}")]
     Deadline {
@@ -100,30 +93,14 @@ pub enum ApiError {
     Runtime(#[source] std::io::Error),
 }
 
-impl ApiError {
-    /// An error of a request, with what was asked of which object.
-    pub(crate) fn of(operation: &'static str, object: impl ToString) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Request {
-            operation,
-            object: object.to_string(),
-            source: Box::new(source),
-        }
-    }
-}
-
-/// Whether the API said that there is no such object.
-pub(crate) fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
 /// Has one conversation, and blocks until it is over. May be called from within an executor, whose thread it occupies.
 pub(crate) fn blocking<T: Send>(
     access: &ClusterAccess,
     talk: impl AsyncFnOnce(Client) -> Result<T, ApiError> + Send,
-) -> Result<T, ApiError> {
+) -> Result<T, TalkError> {
     let conversation = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(ApiError::Runtime)?.block_on(within(access, talk))
+        runtime.map_err(TalkError::Runtime)?.block_on(within(access, talk))
     };
     std::thread::scope(|scope| scope.spawn(conversation).join().expect("a conversation does not panic"))
 }
@@ -132,11 +109,11 @@ pub(crate) fn blocking<T: Send>(
 pub(crate) async fn within<T>(
     access: &ClusterAccess,
     talk: impl AsyncFnOnce(Client) -> Result<T, ApiError>,
-) -> Result<T, ApiError> {
-    let conversation = async { talk(access.client().await?).await };
+) -> Result<T, TalkError> {
+    let conversation = async { Ok(talk(access.client().await?).await?) };
     let answered = tokio::time::timeout(DEADLINE, conversation).await;
     answered.unwrap_or_else(|_elapsed| {
-        Err(ApiError::Deadline {
+        Err(TalkError::Deadline {
             context: access.context.clone(),
         })
     })
@@ -186,7 +163,7 @@ mod tests {
             namespace: "shop".to_owned(),
         };
         let error = blocking(&access("kind-none"), async |_client| Ok(())).expect_err("no file, no client");
-        assert!(matches!(error, ApiError::Access(_)), "{error}");
+        assert!(matches!(error, TalkError::Access(_)), "{error}");
         // Without an engine nobody can know.
         assert_eq!(cluster_is_gone(&access("kind-none")), docker(&["ps"]).is_ok());
         assert!(

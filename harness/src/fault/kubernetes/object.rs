@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::step::Undone;
-use super::api::{ApiError, ObjectRef, is_absent};
+use super::api::ObjectRef;
+use crate::target::kind::api::ApiError;
 
 /// By whom fields are changed, in the API's own bookkeeping.
 const MANAGER: &str = "gauntlet-fault";
@@ -101,10 +102,10 @@ impl ObjectChange {
             }
             Self::Create { object, .. } => {
                 let deleted = object.api(client).delete(&object.name, &DeleteParams::default()).await;
-                match deleted {
+                match deleted.map_err(ApiError::of("delete", object)) {
                     Ok(_) => Ok(Undone::Done),
-                    Err(error) if is_absent(&error) => found_undone(client, object).await,
-                    Err(error) => Err(ApiError::of("delete", object)(error)),
+                    Err(error) if error.is_not_found() => found_undone(client, object).await,
+                    Err(error) => Err(error),
                 }
             }
             Self::Evict { .. } => Ok(Undone::Done),
@@ -171,8 +172,9 @@ pub(crate) async fn listed(pods: &Api<Pod>, labels: &BTreeMap<String, String>) -
 }
 
 async fn delete(pods: &Api<Pod>, name: &str) -> Result<(), ApiError> {
-    match pods.delete(name, &DeleteParams::default().grace_period(0)).await {
-        Err(error) if !is_absent(&error) => Err(ApiError::of("delete pod", name)(error)),
+    let deleted = pods.delete(name, &DeleteParams::default().grace_period(0)).await;
+    match deleted.map_err(ApiError::of("delete pod", name)) {
+        Err(error) if !error.is_not_found() => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -187,8 +189,9 @@ async fn evict(client: &Client, node: &str, namespace: &str) -> Result<(), ApiEr
     let movable = |pod: &&Pod| pod.owner_references().iter().all(|owner| owner.kind != "DaemonSet");
     for pod in found.items.iter().filter(movable) {
         let name = pod.name_any();
-        match pods.evict(&name, &EvictParams::default()).await {
-            Err(error) if !is_absent(&error) => return Err(ApiError::of("evict pod", name)(error)),
+        let evicted = pods.evict(&name, &EvictParams::default()).await;
+        match evicted.map_err(ApiError::of("evict pod", name)) {
+            Err(error) if !error.is_not_found() => return Err(error),
             Ok(_) | Err(_) => {}
         }
     }

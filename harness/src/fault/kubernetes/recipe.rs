@@ -19,16 +19,14 @@ use super::super::kind::{FaultKind, NodeFault, ObjectFault, PlannedFault};
 use super::super::recipe::{RecipeError, bare};
 use super::super::step::{Potency, Step};
 use super::super::surroundings::Surroundings;
-use super::api::{ApiError, ObjectRef, within};
+use super::api::{ObjectRef, within};
 use super::node::{NodeChange, container_of};
 use super::object::ObjectChange;
 use super::patch::{self, ContainerChange, Fields};
 use super::workload::Workload;
 use crate::target::kind::access::ClusterAccess;
-
-/// Where a cluster's name servers are, and the Service by which pods reach them, whatever serves behind it.
-pub(crate) const DNS_NAMESPACE: &str = "kube-system";
-const DNS_SERVICE: &str = "kube-dns";
+use crate::target::kind::api::ApiError;
+use crate::target::kind::names::{DNS_OBJECT, SYSTEM_NAMESPACE};
 
 /// What a fault's effect in a cluster is measured by; taken before the deed, because afterwards it may not be found.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +71,7 @@ pub(crate) async fn steps(surroundings: &Surroundings, id: &InjectionId, fault: 
         };
         Ok(finder.find(fault).await)
     });
-    found.await.map_err(RecipeError::Api)?
+    found.await?
 }
 
 impl Finder<'_> {
@@ -189,12 +187,12 @@ impl Finder<'_> {
     }
 
     async fn dns(&self) -> Found {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), DNS_NAMESPACE);
-        let found = services.get(DNS_SERVICE).await;
-        let service = found.map_err(ApiError::of("read Service", DNS_SERVICE))?;
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), DNS_NAMESPACE);
+        let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let found = services.get(DNS_OBJECT).await;
+        let service = found.map_err(ApiError::of("read Service", DNS_OBJECT))?;
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
         let all = deployments.list(&ListParams::default()).await;
-        let all = all.map_err(ApiError::of("list the Deployments of", DNS_NAMESPACE))?;
+        let all = all.map_err(ApiError::of("list the Deployments of", SYSTEM_NAMESPACE))?;
         let mut workloads = all.items.into_iter().filter_map(Workload::of_deployment);
         let serving = workloads.find(|workload| workload.is_selected_by(&service));
         let workload = serving.ok_or(RecipeError::NoNameServers)?;

@@ -8,10 +8,9 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Service};
 use kube::{Client, Resource, ResourceExt as _};
 
-use super::api::{ApiError, ObjectRef};
-
-/// The label by which a StatefulSet's pods can be told apart.
-const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+use super::api::ObjectRef;
+use crate::target::kind::api::ApiError;
+use crate::target::kind::names::REPLICA_LABEL;
 
 /// A workload as it was before the fault.
 #[derive(Clone, Debug)]
@@ -75,7 +74,7 @@ impl Workload {
             .unwrap_or_default();
         let is_own = |name: &str| (0..self.replicas).any(|index| name == format!("{}-{index}", self.object.name));
         let matches = |(key, value): (&String, &String)| match key.as_str() {
-            POD_NAME => self.deployment.is_none() && is_own(value),
+            REPLICA_LABEL => self.deployment.is_none() && is_own(value),
             _ => self.pod_labels.get(key) == Some(value),
         };
         !selector.is_empty() && selector.iter().all(matches)
@@ -173,9 +172,9 @@ mod tests {
     #[test]
     fn services_of_all_pods_and_of_one_pod_are_its_own() {
         assert!(is_selected(json!({"app": "cache"})));
-        assert!(is_selected(json!({"tier": "data", POD_NAME: "cache-1"})));
-        assert!(is_selected(json!({POD_NAME: "cache-0"})));
-        assert!(!is_selected(json!({POD_NAME: "cache-2"})), "it has two pods");
+        assert!(is_selected(json!({"tier": "data", REPLICA_LABEL: "cache-1"})));
+        assert!(is_selected(json!({REPLICA_LABEL: "cache-0"})));
+        assert!(!is_selected(json!({REPLICA_LABEL: "cache-2"})), "it has two pods");
         assert!(!is_selected(json!({"app": "web"})));
         assert!(!is_selected(json!({})), "a Service without a selector selects nobody");
     }

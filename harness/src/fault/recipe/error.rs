@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use gauntlet_probes::entity::{PodName, ServiceName};
 
-use super::super::kubernetes::api::ApiError;
+use super::super::kubernetes::api::TalkError;
 use super::super::packets::PEERS_MAX;
 use super::super::tool::ToolError;
+use crate::target::kind::api::ApiError;
 use crate::target::kind::docker::ToolFailure;
+use crate::target::kind::names::{DNS_OBJECT, SYSTEM_NAMESPACE};
 
 /// A fault that cannot be made here.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,9 @@ pub enum RecipeError {
     /// The cluster's API refused to tell what there is.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The cluster cannot be asked.
+    #[error(transparent)]
+    Talk(#[from] TalkError),
     /// The container engine refused to tell what there is.
     #[error(transparent)]
     Container(#[from] ToolFailure),
@@ -71,7 +76,7 @@ pub enum RecipeError {
         peer: ServiceName,
     },
     /// The cluster's names are answered by something else.
-    #[error("no Deployment of kube-system answers behind the Service kube-dns")]
+    #[error("no Deployment of {SYSTEM_NAMESPACE} answers behind the Service {DNS_OBJECT}")]
     NoNameServers,
     /// The plan names no node, or one that does not exist.
     #[error("the fault names no node that exists")]

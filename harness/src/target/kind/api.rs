@@ -1,7 +1,8 @@
-//! Calls of a cluster's API: each has a deadline, and says what was asked when there is no answer.
+//! Calls of a cluster's API: what was asked is said when there is no answer, and [`call`] sees to it that there is one in time.
 //!
 //! Does not repeat a call; what may be asked again is the caller's to know.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Longest that one call may take. An API server that is up answers within a second, also on a busy machine.
@@ -30,6 +31,14 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// For `map_err` of a call that has no deadline of its own: what was asked, and of which object.
+    pub(crate) fn of(operation: &'static str, object: impl Display) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Self::Refused {
+            asked: format!("{operation} {object}"),
+            source: Box::new(source),
+        }
+    }
+
     /// True when what was asked about is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -79,6 +88,20 @@ async fn call_within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_and_who_was_first_are_told_from_other_refusals() {
+        let refused = |code: u16| {
+            let status = serde_json::json!({"status": "Failure", "message": "m", "reason": "r", "code": code});
+            let answer = kube::Error::Api(serde_json::from_value(status).unwrap());
+            ApiError::of("read", "node a")(answer)
+        };
+        assert_eq!(refused(404).to_string(), "failed to read node a");
+        let told = |error: ApiError| (error.is_not_found(), error.is_conflict());
+        assert_eq!(told(refused(404)), (true, false));
+        assert_eq!(told(refused(409)), (false, true));
+        assert_eq!(told(refused(403)), (false, false));
+    }
 
     #[tokio::test]
     async fn a_call_ends_and_says_what_it_was() {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::access::AccessError;
+use super::api::ApiError;
 use super::handles::HandleError;
+use super::own_namespace::NamespaceError;
 use crate::target::local::cgroup::CgroupError;
 
 /// Something failed on the way up, down, or while a cluster was changed.
@@ -22,27 +24,11 @@ pub enum KindError {
         source: Option<Box<kube::Error>>,
     },
     /// The API said no.
-    #[error("failed to {operation} {object}")]
-    Api {
-        /// What was to be done.
-        operation: &'static str,
-        /// To what.
-        object: String,
-        /// Why not.
-        #[source]
-        source: Box<kube::Error>,
-    },
-    /// The namespace is somebody else's.
-    #[error(
-        "namespace {namespace} exists and is not Gauntlet's (it has no label {label}); nothing was touched: choose \
-         another --namespace"
-    )]
-    Foreign {
-        /// The namespace.
-        namespace: String,
-        /// The label that ours has.
-        label: String,
-    },
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// There is no namespace for it, or that does not go.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// The cluster lacks what every cluster has.
     #[error("the cluster has no {what}")]
     Lacks {
@@ -78,23 +64,11 @@ impl KindError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Access(_)
-            | Self::Unreachable { .. }
-            | Self::Foreign { .. }
-            | Self::Lacks { .. }
-            | Self::Handle(_)
-            | Self::Cgroups(_) => true,
-            Self::Api { .. } | Self::NotReady { .. } | Self::Slow { .. } => false,
-        }
-    }
-
-    /// An API call that failed, for `map_err`.
-    pub(super) fn api(operation: &'static str, object: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        let object = object.into();
-        move |source| Self::Api {
-            operation,
-            object,
-            source: Box::new(source),
+            Self::Access(_) | Self::Unreachable { .. } | Self::Lacks { .. } | Self::Handle(_) | Self::Cgroups(_) => {
+                true
+            }
+            Self::Namespace(error) => error.is_unavailable(),
+            Self::Api(_) | Self::NotReady { .. } | Self::Slow { .. } => false,
         }
     }
 }

@@ -1,12 +1,9 @@
-//! What killed processes left of clusters and in them: found by its records, removed by a later process.
+//! What killed processes left of clusters: found by their records, removed by a later process.
 //!
-//! Does not touch what a live process holds, nor clusters that stay until they are taken down.
+//! Does not touch what a live process holds, nor clusters that stay until they are taken down. Namespaces in them are runs',
+//! and recovered with these.
 
-use std::path::Path;
-
-use super::access::AccessError;
-use super::own_namespace::{self, NamespaceError};
-use super::record::{NamespaceRecord, RecordError, StateDirectory};
+use super::record::StateDirectory;
 use super::removal;
 use crate::doctor::error_chain;
 use crate::target::holder::Holder;
@@ -23,7 +20,13 @@ pub struct Swept {
 /// Removes what is left.
 pub async fn sweep(state: &StateDirectory) -> Swept {
     let mut swept = Swept::default();
-    let records = state.all_clusters().unwrap_or_else(|error| swept.unreadable(&error));
+    let records = match state.all_clusters() {
+        Ok(records) => records,
+        Err(error) => {
+            swept.failed.push(error_chain(&error));
+            return swept;
+        }
+    };
     for record in records {
         if record.holder.as_ref().is_none_or(Holder::is_alive) {
             continue;
@@ -34,84 +37,40 @@ pub async fn sweep(state: &StateDirectory) -> Swept {
             Err(error) => swept.failed.push(format!("{what}: {}", error_chain(&error))),
         }
     }
-    let left = state.left_namespaces().unwrap_or_else(|error| swept.unreadable(&error));
-    for (path, record) in left {
-        let access = &record.access;
-        let what = format!("namespace {} of context {}", access.namespace, access.context);
-        match remove_namespace(state, &path, &record).await {
-            Ok(outcome) => swept.done.push(format!("{what}: {outcome}")),
-            Err(error) => swept.failed.push(format!(
-                "{what}: {}; if that cluster is no more, remove {}",
-                error_chain(&error),
-                path.display()
-            )),
-        }
-    }
     swept
-}
-
-impl Swept {
-    fn unreadable<T>(&mut self, error: &RecordError) -> Vec<T> {
-        self.failed.push(error_chain(error));
-        Vec::new()
-    }
-}
-
-/// A namespace is still there.
-#[derive(Debug, thiserror::Error)]
-enum LeftError {
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
-async fn remove_namespace(
-    state: &StateDirectory,
-    path: &Path,
-    record: &NamespaceRecord,
-) -> Result<&'static str, LeftError> {
-    let outcome = if record.access.kubeconfig.exists() {
-        let client = record.access.client().await?;
-        own_namespace::remove(&client, &record.access.namespace).await?;
-        "removed"
-    } else {
-        "was gone with its cluster"
-    };
-    state.release_namespace(path)?;
-    Ok(outcome)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::kind::access::ClusterAccess;
+    use crate::target::kind::record::ClusterRecord;
 
     #[tokio::test]
-    async fn what_a_live_process_holds_stays_and_what_went_with_its_cluster_is_forgotten() {
+    async fn what_a_live_process_holds_and_what_is_to_stay_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::at(directory.path().join("state"));
-        let alive = Holder::this_process();
-        let dead = Holder {
-            started_ticks: alive.started_ticks + 1,
-            ..alive
+        let state = StateDirectory::at(directory.path());
+        let record = |name: &str, holder: Option<Holder>| ClusterRecord {
+            name: name.parse().unwrap(),
+            id: "7".to_owned(),
+            kubeconfig: directory.path().join("no-such-file"),
+            holder,
         };
-        for (namespace, holder) in [("kept", alive), ("left", dead)] {
-            let access = ClusterAccess {
-                kubeconfig: directory.path().join("no-such-file"),
-                context: "play".to_owned(),
-                namespace: namespace.to_owned(),
-            };
-            let _ = state.hold_namespace(&NamespaceRecord { access, holder }).unwrap();
+        let records = [record("held", Some(Holder::this_process())), record("stays", None)];
+        for record in &records {
+            assert!(state.claim(record).unwrap());
         }
-        let swept = sweep(&state).await;
-        let expected = Swept {
-            done: vec!["namespace left of context play: was gone with its cluster".to_owned()],
-            failed: Vec::new(),
-        };
-        assert_eq!(swept, expected);
         assert_eq!(sweep(&state).await, Swept::default());
+        assert_eq!(state.all_clusters().unwrap(), records);
+    }
+
+    #[tokio::test]
+    async fn records_that_cannot_be_read_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let damaged = directory.path().join("clusters").join("demo.json");
+        std::fs::create_dir(damaged.parent().unwrap()).unwrap();
+        std::fs::write(&damaged, "{").unwrap();
+        let swept = sweep(&StateDirectory::at(directory.path())).await;
+        assert_eq!((swept.done.len(), swept.failed.len()), (0, 1), "{swept:?}");
+        assert!(swept.failed[0].contains("demo.json"), "{swept:?}");
     }
 }

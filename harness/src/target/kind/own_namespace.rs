@@ -1,31 +1,38 @@
-//! The namespace in which everything of a run lives: made and labelled by Gauntlet, and no other is ever used.
+//! The namespace in which everything of a run lives: made and labelled by Gauntlet, removed with all that is in it. One that
+//! is somebody else's is never touched.
 //!
-//! Does not know what is put into it.
+//! Does not know what is put into it, nor what is written down of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
-use kube::runtime::wait::await_condition;
-use kube::{Api, Client};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::api::{ApiError, call};
+use super::handles;
+use super::inventory::cgroup_uid;
+use super::names::{MANAGED_BY, MANAGED_BY_LABEL};
+use super::ready::{self, NotReady};
+use crate::target::local::cgroup::{CgroupError, Hierarchies};
 
-/// The label by which Gauntlet's objects are known.
-pub const LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value.
-pub const MANAGER: &str = "gauntlet";
-/// Longest that a namespace may take to go: its pods have short grace periods, and a busy machine is slow to end them.
-const GONE_WITHIN: Duration = Duration::from_secs(90);
+/// How long a namespace may take to be gone, with all that is in it.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// Pause between two looks at what is going.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// There is no namespace to work in, or it does not go.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// It is somebody else's.
     #[error(
-        "namespace {namespace} exists and does not have the label {LABEL}={MANAGER}; nothing was touched. Choose another with \
-         --namespace"
+        "namespace {namespace} exists and is not Gauntlet's (it has no label {MANAGED_BY_LABEL}={MANAGED_BY}); nothing was \
+         touched: choose another --namespace"
     )]
     OfOthers {
         /// The namespace.
@@ -38,6 +45,13 @@ pub enum NamespaceError {
         /// The namespace.
         namespace: String,
     },
+    /// Its pods were removed, and their processes go on.
+    #[error("processes of namespace {namespace} did not end within {} s; `gauntlet recover` tries again",
+        GONE_WITHIN.as_secs())]
+    Processes {
+        /// The namespace.
+        namespace: String,
+    },
     /// It cannot be watched.
     #[error("failed to watch namespace {namespace}")]
     Watch {
@@ -47,18 +61,28 @@ pub enum NamespaceError {
         #[source]
         source: Box<kube::runtime::wait::Error>,
     },
+    /// It is there and cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] NotReady),
+    /// This machine's cgroups, by which its processes are known, are not usable.
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
     /// The API said no.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
-/// What is there under the name of a namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
-    Ours,
-    OursGoing,
-    OfOthers,
+impl NamespaceError {
+    /// Whether it is this machine or this cluster that cannot.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::OfOthers { .. } | Self::Cgroups(_) => true,
+            Self::Stays { .. } | Self::Processes { .. } | Self::Watch { .. } | Self::Unusable(_) | Self::Api(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// Says whether `name` may become, or is, a namespace of ours. Changes nothing.
@@ -66,76 +90,64 @@ enum Found {
 /// # Errors
 /// [`NamespaceError::OfOthers`], or the API's.
 pub async fn check(client: &Client, name: &str) -> Result<(), NamespaceError> {
-    look(client, name).await?.usable(name)
+    find(&Api::all(client.clone()), name).await.map(drop)
 }
 
-/// Makes the namespace, unless it is there and ours. One of ours that is on its way out is awaited first.
+/// Makes the namespace; returns when pods can be made in it. One of ours that is still there, from a run that was killed or
+/// kept, is removed first; `progress` hears of that.
 ///
 /// # Errors
-/// [`NamespaceError`].
-pub async fn ensure(client: &Client, name: &str) -> Result<(), NamespaceError> {
-    let found = look(client, name).await?;
-    found.usable(name)?;
-    if found == Found::Ours {
-        return Ok(());
-    }
-    if found == Found::OursGoing {
-        await_gone(client, name).await?;
+/// [`NamespaceError::OfOthers`] when it is somebody else's (it is left alone), and the others.
+pub async fn make(client: &Client, name: &str, progress: &dyn Fn(&str)) -> Result<(), NamespaceError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    if find(&namespaces, name).await?.is_some() {
+        progress(&format!("removing namespace {name}, which an earlier run left"));
+        remove(client, name).await?;
     }
     let wanted = Namespace {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(BTreeMap::from([(LABEL.to_owned(), MANAGER.to_owned())])),
+            labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())])),
             ..ObjectMeta::default()
         },
         ..Namespace::default()
     };
-    let namespaces: Api<Namespace> = Api::all(client.clone());
     // Created, not applied: applying would put our label on a namespace that somebody else made in the meantime.
-    let made = call(
+    let parameters = PostParams::default();
+    call(
         format!("make namespace {name}"),
-        namespaces.create(&PostParams::default(), &wanted),
+        namespaces.create(&parameters, &wanted),
     )
-    .await;
-    match made {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_conflict() => look(client, name).await?.usable(name),
-        Err(error) => Err(error.into()),
-    }
+    .await?;
+    ready::account(client, name).await?;
+    Ok(())
 }
 
-/// Deletes the namespace and all that is in it, and returns when it is gone. One that is not there is gone.
+/// Removes the namespace with all that is in it, and waits until it is gone; false if it was not there.
 ///
 /// # Errors
 /// [`NamespaceError::OfOthers`] when it is not ours (it is left alone), and the others.
-pub async fn remove(client: &Client, name: &str) -> Result<(), NamespaceError> {
+pub async fn remove(client: &Client, name: &str) -> Result<bool, NamespaceError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let found = call(format!("read namespace {name}"), namespaces.get_opt(name)).await?;
-    Found::of(found.as_ref()).usable(name)?;
-    let Some(found) = found else { return Ok(()) };
+    let Some(found) = find(&namespaces, name).await? else {
+        return Ok(false);
+    };
+    remove_pods(client, name).await?;
+    let uid = found.uid().unwrap_or_default();
     // That very one: if it was made anew in the meantime, it may be somebody else's.
     let exactly = DeleteParams::default().preconditions(Preconditions {
         uid: found.metadata.uid,
         resource_version: None,
     });
-    match call(format!("delete namespace {name}"), namespaces.delete(name, &exactly)).await {
-        Ok(_) => await_gone(client, name).await,
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
+    match call(format!("remove namespace {name}"), namespaces.delete(name, &exactly)).await {
+        Ok(_) => {}
+        // It was on its way already, or is gone.
+        Err(error) if error.is_not_found() || error.is_conflict() => {}
+        Err(error) => return Err(error.into()),
     }
-}
-
-async fn look(client: &Client, name: &str) -> Result<Found, ApiError> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let found = call(format!("read namespace {name}"), namespaces.get_opt(name)).await?;
-    Ok(Found::of(found.as_ref()))
-}
-
-async fn await_gone(client: &Client, name: &str) -> Result<(), NamespaceError> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let gone = await_condition(namespaces, name, |found: Option<&Namespace>| found.is_none());
+    let gone = await_condition(namespaces, name, conditions::is_deleted(&uid));
     match tokio::time::timeout(GONE_WITHIN, gone).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(true),
         Ok(Err(source)) => Err(NamespaceError::Watch {
             namespace: name.to_owned(),
             source: Box::new(source),
@@ -146,33 +158,74 @@ async fn await_gone(client: &Client, name: &str) -> Result<(), NamespaceError> {
     }
 }
 
-impl Found {
-    fn of(namespace: Option<&Namespace>) -> Self {
-        let Some(Namespace { metadata, .. }) = namespace else {
-            return Self::Nothing;
-        };
-        let label = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL));
-        match label.map(String::as_str) {
-            Some(MANAGER) if metadata.deletion_timestamp.is_some() => Self::OursGoing,
-            Some(MANAGER) => Self::Ours,
-            Some(_) | None => Self::OfOthers,
-        }
+/// Removes the workloads of a namespace, their pods by force, and waits until no process of these is left on this machine.
+///
+/// The namespace's own removal would wait until each node has cleaned up after each pod: on 1.20 that takes a minute and
+/// more, where this takes a second. What a node still cleans up then are directories.
+async fn remove_pods(client: &Client, namespace: &str) -> Result<(), NamespaceError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let all = ListParams::default();
+    let list = call(format!("list the pods of {namespace}"), pods.list(&all)).await?;
+    let by_force = DeleteParams {
+        grace_period_seconds: Some(0),
+        ..DeleteParams::background()
+    };
+    remove_all::<Deployment>(client, namespace, &by_force).await?;
+    remove_all::<StatefulSet>(client, namespace, &by_force).await?;
+    // Those of the Deployments; they would make pods anew until they are collected.
+    remove_all::<ReplicaSet>(client, namespace, &by_force).await?;
+    remove_all::<Pod>(client, namespace, &by_force).await?;
+    let hierarchies = Hierarchies::detect()?;
+    let uids: Vec<String> = list.items.iter().filter_map(cgroup_uid).collect();
+    let gone = tokio::task::spawn_blocking(move || wait_processes_gone(&uids, &hierarchies));
+    if gone.await.expect("looking around does not panic") {
+        return Ok(());
     }
+    Err(NamespaceError::Processes {
+        namespace: namespace.to_owned(),
+    })
+}
 
-    fn usable(self, name: &str) -> Result<(), NamespaceError> {
-        match self {
-            Self::Nothing | Self::Ours | Self::OursGoing => Ok(()),
-            Self::OfOthers => Err(NamespaceError::OfOthers {
-                namespace: name.to_owned(),
-            }),
+async fn remove_all<K>(client: &Client, namespace: &str, how: &DeleteParams) -> Result<(), ApiError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let asked = format!("remove every {} of {namespace}", K::kind(&()));
+    let all = ListParams::default();
+    call(asked, api.delete_collection(how, &all)).await.map(drop)
+}
+
+/// Whether the pods' processes end in time. Blocks.
+fn wait_processes_gone(uids: &[String], hierarchies: &Hierarchies) -> bool {
+    let deadline = Instant::now() + GONE_WITHIN;
+    while uids.iter().any(|uid| handles::is_running(uid, hierarchies)) {
+        if Instant::now() >= deadline {
+            return false;
         }
+        std::thread::sleep(LOOK_EVERY);
     }
+    true
+}
+
+/// The namespace of this name, if it is there and ours.
+async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Option<Namespace>, NamespaceError> {
+    let found = call(format!("look for namespace {name}"), namespaces.get_opt(name)).await?;
+    match found {
+        Some(there) if !is_ours(&there) => Err(NamespaceError::OfOthers {
+            namespace: name.to_owned(),
+        }),
+        found => Ok(found),
+    }
+}
+
+fn is_ours(namespace: &Namespace) -> bool {
+    let label = namespace.labels().get(MANAGED_BY_LABEL);
+    label.is_some_and(|value| value == MANAGED_BY)
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
     use super::*;
 
     #[test]
@@ -189,20 +242,27 @@ mod tests {
             },
             ..Namespace::default()
         };
-        assert_eq!(Found::of(None), Found::Nothing);
-        assert_eq!(Found::of(Some(&Namespace::default())), Found::OfOthers);
-        for (labels, expected) in [
-            (&[][..], Found::OfOthers),
-            (&[("app.kubernetes.io/managed-by", "helm")], Found::OfOthers),
-            (&[("kubernetes.io/metadata.name", "gauntlet")], Found::OfOthers),
-            (&[("app.kubernetes.io/managed-by", "gauntlet")], Found::Ours),
+        assert!(!is_ours(&Namespace::default()));
+        for (labels, ours) in [
+            (&[][..], false),
+            (&[("app.kubernetes.io/managed-by", "helm")], false),
+            (&[("kubernetes.io/metadata.name", "gauntlet")], false),
+            (&[("app.kubernetes.io/managed-by", "gauntlet")], true),
         ] {
-            assert_eq!(Found::of(Some(&with(labels))), expected, "{labels:?}");
+            assert_eq!(is_ours(&with(labels)), ours, "{labels:?}");
         }
-        let mut going = with(&[("app.kubernetes.io/managed-by", "gauntlet")]);
-        going.metadata.deletion_timestamp = Some(Time(k8s_openapi::chrono::DateTime::UNIX_EPOCH));
-        assert_eq!(Found::of(Some(&going)), Found::OursGoing);
-        let refusal = Found::OfOthers.usable("shop").unwrap_err().to_string();
-        assert!(refusal.starts_with("namespace shop exists"), "{refusal}");
+    }
+
+    #[test]
+    fn a_refusal_says_whose_it_is_and_what_to_do() {
+        let refusal = NamespaceError::OfOthers {
+            namespace: "shop".to_owned(),
+        };
+        assert!(refusal.is_unavailable());
+        assert_eq!(
+            refusal.to_string(),
+            "namespace shop exists and is not Gauntlet's (it has no label app.kubernetes.io/managed-by=gauntlet); nothing was \
+             touched: choose another --namespace"
+        );
     }
 }

@@ -2,29 +2,24 @@
 //!
 //! Everything that can be refused is refused before anything is changed. Does not know what will be done to the cluster.
 
-mod error;
-
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::access::ClusterAccess;
+use super::access::{AccessError, ClusterAccess};
 use super::api::{ApiError, call};
 use super::containers::{self, NodeContainer, NodeState};
-use super::lifecycle::{self, Lifetime, UpOptions};
+use super::lifecycle::{self, Lifetime, UpError, UpOptions};
 use super::name::ClusterName;
-use super::own_namespace;
-use super::permission::permitted_context;
+use super::own_namespace::{self, NamespaceError};
+use super::permission::{NotPermitted, permitted_context};
 use super::prerequisites;
-use super::record::{ClusterRecord, NamespaceRecord, RecordError, StateDirectory};
-use super::removal;
-use crate::target::holder::Holder;
+use super::record::{ClusterRecord, RecordError, StateDirectory};
+use super::removal::{self, RemoveError};
 
-pub use self::error::{ReleaseError, ResolveError};
-
-/// The namespace that is used unless another is named.
+/// The namespace of an execution unless another is named, and how those of runs begin.
 pub const NAMESPACE: &str = "gauntlet";
 /// How the API names a node of a kind cluster: this, then the cluster and the node's container.
 const KIND_PROVIDER: &str = "kind://docker/";
@@ -36,7 +31,7 @@ pub enum Selection {
     Own {
         /// Its name.
         name: ClusterName,
-        /// The namespace to work in.
+        /// The namespace that a run will make in it.
         namespace: String,
         /// How it is made.
         options: UpOptions,
@@ -52,7 +47,7 @@ pub struct ExistingCluster {
     pub kubeconfig: PathBuf,
     /// The context that somebody said to own, with `--i-own-this-cluster`.
     pub said_context: Option<String>,
-    /// The namespace to work in.
+    /// The namespace that a run will make in it.
     pub namespace: String,
 }
 
@@ -67,13 +62,13 @@ pub enum Origin {
     Given,
 }
 
-/// A cluster that may be used, with a namespace of Gauntlet's own in it.
+/// A cluster that may be used.
 ///
-/// What was made for it is on disk: when this process is killed, `gauntlet recover` removes it.
+/// If it was made for this process, that is on disk: when the process is killed, `gauntlet recover` removes it.
 #[derive(Debug)]
-#[must_use = "release it, or keep it: otherwise what was made for it stays until `gauntlet recover`"]
+#[must_use = "release it, or keep it: otherwise one that was made for it stays until `gauntlet recover`"]
 pub struct KindClusterRef {
-    /// How it is reached.
+    /// How it is reached, with the namespace that was asked for, which may not be there yet.
     pub access: ClusterAccess,
     /// How it came to be ours.
     pub origin: Origin,
@@ -82,28 +77,96 @@ pub struct KindClusterRef {
     /// How the program `kind` calls it; `None` when kind did not make it.
     pub kind_name: Option<String>,
     state: StateDirectory,
-    /// The file that says that its namespace is in use; `None` where the whole cluster goes with this process.
-    namespace_record: Option<PathBuf>,
+}
+
+/// There is no cluster to use.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// It must not be used.
+    #[error(transparent)]
+    NotPermitted(#[from] NotPermitted),
+    /// Its nodes are elsewhere.
+    #[error(
+        "node {node} of context {context} runs on another kernel than this machine's; nothing was touched. Faults and probes \
+         work from the nodes' own machine: run Gauntlet there"
+    )]
+    Elsewhere {
+        /// The context.
+        context: String,
+        /// A node that is not here.
+        node: String,
+    },
+    /// A node of one of ours was stopped.
+    #[error("node {node} does not run; `docker start {node}`, or take the cluster down with `gauntlet cluster down`")]
+    Stopped {
+        /// The node.
+        node: String,
+    },
+    /// Nothing is on disk about one of ours.
+    #[error(
+        "Gauntlet made cluster {name}, but its kubeconfig is not among the records of this user; take it down with `gauntlet \
+         cluster down --target kind --name {name}`"
+    )]
+    Unrecorded {
+        /// The name.
+        name: ClusterName,
+    },
+    /// It could not be made.
+    #[error(transparent)]
+    Up(#[from] UpError),
+    /// Its rest is in the way.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
+    /// Its namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// It cannot be reached.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Its API said no.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// What is on disk about it.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+impl ResolveError {
+    /// True when the cluster or this machine is not fit, and nothing was touched: exit code 69. Otherwise something failed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotPermitted(_)
+            | Self::Elsewhere { .. }
+            | Self::Stopped { .. }
+            | Self::Unrecorded { .. }
+            | Self::Access(_) => true,
+            Self::Up(error) => error.is_unavailable(),
+            Self::Namespace(error) => matches!(error, NamespaceError::OfOthers { .. }),
+            Self::Remove(_) | Self::Api(_) | Self::Record(_) => false,
+        }
+    }
+
+    /// True when somebody asked to stop; what was made is gone.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Up(UpError::Interrupted { .. }))
+    }
 }
 
 impl KindClusterRef {
-    /// Removes what was made for it: the whole cluster when it was made for this process, else the namespace with all that is
-    /// in it. Returns when it is gone.
+    /// Removes the cluster if it was made for this process; returns when it is gone.
     ///
     /// # Errors
-    /// [`ReleaseError`]; `gauntlet recover` tries again.
-    pub async fn release(self) -> Result<(), ReleaseError> {
+    /// [`RemoveError`]; `gauntlet recover` tries again.
+    pub async fn release(self) -> Result<(), RemoveError> {
         if let Origin::MadeForThisProcess(name) = &self.origin {
             removal::remove(&self.state, name).await?;
-        }
-        if let Some(record) = &self.namespace_record {
-            own_namespace::remove(&self.access.client().await?, &self.access.namespace).await?;
-            self.state.release_namespace(record)?;
         }
         Ok(())
     }
 
-    /// Leaves all of it, also after this process.
+    /// Leaves it, also after this process.
     ///
     /// # Errors
     /// [`RecordError`] when it cannot be written down that it stays.
@@ -113,15 +176,12 @@ impl KindClusterRef {
         {
             self.state.replace(&ClusterRecord { holder: None, ..record })?;
         }
-        match &self.namespace_record {
-            Some(record) => self.state.release_namespace(record),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
-/// The cluster that was asked for, if it may be used, with its namespace made. When `interrupt` comes while a cluster is being
-/// made, what was made of it is removed.
+/// The cluster that was asked for, if it may be used and its namespace is not somebody else's. When `interrupt` comes while a
+/// cluster is being made, what was made of it is removed.
 ///
 /// # Errors
 /// [`ResolveError`].
@@ -154,10 +214,10 @@ pub async fn resolve(
     }
 }
 
-/// The cluster that somebody else made, if it may be used, with its namespace made.
+/// The cluster that somebody else made, if it may be used. Changes nothing.
 ///
 /// # Errors
-/// [`ResolveError`]; nothing was changed then, unless the namespace itself could not be made.
+/// [`ResolveError`].
 pub async fn resolve_existing(
     state: &StateDirectory,
     existing: &ExistingCluster,
@@ -174,10 +234,10 @@ pub async fn resolve_existing(
 
 /// The record of our cluster of this name, if it is up.
 async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<ClusterRecord>, ResolveError> {
-    prerequisites::basics().await.map_err(lifecycle::UpError::from)?;
-    let nodes = containers::of_cluster(name).await.map_err(lifecycle::UpError::from)?;
+    prerequisites::basics().await.map_err(UpError::from)?;
+    let nodes = containers::of_cluster(name).await.map_err(UpError::from)?;
     if nodes.iter().any(NodeContainer::is_foreign) {
-        return Err(lifecycle::UpError::OfOthers { name: name.clone() }.into());
+        return Err(UpError::OfOthers { name: name.clone() }.into());
     }
     match state.cluster(name)? {
         Some(record) if record.holder.is_none() && nodes.is_empty() => {
@@ -198,7 +258,7 @@ async fn find_own(state: &StateDirectory, name: &ClusterName) -> Result<Option<C
     }
 }
 
-/// Looks at the cluster, and only when nothing speaks against it makes the namespace.
+/// Looks at the cluster; only when nothing speaks against it, it may be used. Changes nothing.
 async fn enter(state: &StateDirectory, access: ClusterAccess, origin: Origin) -> Result<KindClusterRef, ResolveError> {
     let client = access.client().await?;
     let version = call("read the version of the API", client.apiserver_version()).await?;
@@ -210,21 +270,12 @@ async fn enter(state: &StateDirectory, access: ClusterAccess, origin: Origin) ->
         });
     }
     own_namespace::check(&client, &access.namespace).await?;
-    let namespace_record = match origin {
-        Origin::Made(_) | Origin::Given => Some(state.hold_namespace(&NamespaceRecord {
-            access: access.clone(),
-            holder: Holder::this_process(),
-        })?),
-        Origin::MadeForThisProcess(_) => None,
-    };
-    own_namespace::ensure(&client, &access.namespace).await?;
     Ok(KindClusterRef {
         access,
         origin,
         version: version.git_version,
         kind_name: kind_name(&nodes),
         state: state.clone(),
-        namespace_record,
     })
 }
 

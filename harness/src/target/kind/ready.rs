@@ -11,6 +11,7 @@ use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use super::names::SYSTEM_NAMESPACE;
 use super::network::NodeNetwork;
 
 /// Longest that the control plane may take to give every node a subnet.
@@ -79,8 +80,8 @@ pub async fn nodes(client: &Client, names: &[String], progress: &dyn Fn(&str)) -
 /// # Errors
 /// [`NotReady`].
 pub async fn dns(client: &Client) -> Result<(), NotReady> {
-    let deployments = Api::namespaced(client.clone(), "kube-system");
-    let what = "the deployment kube-system/coredns is not available".to_owned();
+    let deployments = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let what = format!("the deployment {SYSTEM_NAMESPACE}/coredns is not available");
     let deadline = Deadline::after(DNS_WITHIN);
     deadline
         .wait(deployments, "coredns", is_available, what)

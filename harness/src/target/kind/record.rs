@@ -1,5 +1,5 @@
-//! What is on disk of what Gauntlet made with kind and in clusters: written before it is made, removed after it is gone, so
-//! that a later process finds what a killed one left.
+//! What is on disk of the clusters that Gauntlet made with kind: written before one is made, removed after it is gone, so that
+//! a later process finds what a killed one left.
 //!
 //! Only files. What they mean for a cluster is [`super::lifecycle`]'s and [`super::ownership`]'s to know.
 
@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::access::ClusterAccess;
@@ -39,16 +38,6 @@ impl ClusterRecord {
             namespace: namespace.to_owned(),
         }
     }
-}
-
-/// A namespace that a process works in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NamespaceRecord {
-    /// The namespace, and how it is reached.
-    pub access: ClusterAccess,
-    /// For whose life it was made.
-    pub holder: Holder,
 }
 
 /// A record could not be read or written.
@@ -120,7 +109,11 @@ impl StateDirectory {
     /// # Errors
     /// [`RecordError`] when one cannot be read.
     pub fn all_clusters(&self) -> Result<Vec<ClusterRecord>, RecordError> {
-        all(&self.clusters())
+        let mut records = Vec::new();
+        for path in files(&self.clusters())? {
+            records.extend(read(&path)?);
+        }
+        Ok(records)
     }
 
     /// Writes the record of a cluster that has none; false when there is one by now.
@@ -164,48 +157,8 @@ impl StateDirectory {
         absent_is_fine(fs::remove_file(&path)).map_err(failed("remove", &path))
     }
 
-    /// Writes that this process works in a namespace; gives the file.
-    ///
-    /// # Errors
-    /// [`RecordError`].
-    pub fn hold_namespace(&self, record: &NamespaceRecord) -> Result<PathBuf, RecordError> {
-        let name = format!("{:08x}.json", rand::random::<u32>());
-        let path = self.namespaces().join(name);
-        let complete = written_beside(&path, record)?;
-        fs::rename(&complete, &path).map_err(failed("write", &path))?;
-        Ok(path)
-    }
-
-    /// Removes the record of a namespace.
-    ///
-    /// # Errors
-    /// [`RecordError`].
-    pub fn release_namespace(&self, path: &Path) -> Result<(), RecordError> {
-        absent_is_fine(fs::remove_file(path)).map_err(failed("remove", path))
-    }
-
-    /// Namespaces of processes that are gone, with the files of their records.
-    ///
-    /// # Errors
-    /// [`RecordError`] when one cannot be read.
-    pub fn left_namespaces(&self) -> Result<Vec<(PathBuf, NamespaceRecord)>, RecordError> {
-        let mut left = Vec::new();
-        for path in files(&self.namespaces())? {
-            if let Some(record) = read::<NamespaceRecord>(&path)?
-                && !record.holder.is_alive()
-            {
-                left.push((path, record));
-            }
-        }
-        Ok(left)
-    }
-
     fn clusters(&self) -> PathBuf {
         self.0.join("clusters")
-    }
-
-    fn namespaces(&self) -> PathBuf {
-        self.0.join("namespaces")
     }
 
     fn cluster_record(&self, name: &ClusterName) -> PathBuf {
@@ -230,7 +183,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// A file beside `path` that holds `record`, on disk.
-fn written_beside(path: &Path, record: &impl Serialize) -> Result<PathBuf, RecordError> {
+fn written_beside(path: &Path, record: &ClusterRecord) -> Result<PathBuf, RecordError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(failed("make directory", directory))?;
     let beside = path.with_extension(format!("new-{:08x}", rand::random::<u32>()));
@@ -246,7 +199,7 @@ fn written_beside(path: &Path, record: &impl Serialize) -> Result<PathBuf, Recor
     Ok(beside)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+fn read(path: &Path) -> Result<Option<ClusterRecord>, RecordError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -254,14 +207,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     };
     let record = serde_json::from_str(&text).map_err(io::Error::from);
     record.map(Some).map_err(failed("understand", path))
-}
-
-fn all<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>, RecordError> {
-    let mut records = Vec::new();
-    for path in files(directory)? {
-        records.extend(read(&path)?);
-    }
-    Ok(records)
 }
 
 /// The records in a directory, sorted; none when it is not there.
@@ -317,35 +262,6 @@ mod tests {
         state.forget(&settled).unwrap();
         assert!(state.all_clusters().unwrap().is_empty());
         assert_eq!(fs::read_dir(state.clusters()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn only_namespaces_of_dead_processes_are_left() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::at(directory.path());
-        let alive = Holder::this_process();
-        let dead = Holder {
-            started_ticks: alive.started_ticks + 1,
-            ..alive
-        };
-        let hold = |namespace: &str, holder| {
-            let access = ClusterAccess {
-                kubeconfig: "/nowhere/config".into(),
-                context: "play".to_owned(),
-                namespace: namespace.to_owned(),
-            };
-            state.hold_namespace(&NamespaceRecord { access, holder }).unwrap()
-        };
-        hold("alive", alive);
-        let path = hold("dead", dead);
-        let left = state.left_namespaces().unwrap();
-        let left: Vec<_> = left
-            .iter()
-            .map(|(path, record)| (path, record.access.namespace.as_str()))
-            .collect();
-        assert_eq!(left, [(&path, "dead")]);
-        state.release_namespace(&path).unwrap();
-        assert!(state.left_namespaces().unwrap().is_empty());
     }
 
     #[test]

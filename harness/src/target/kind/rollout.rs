@@ -1,166 +1,28 @@
-//! Brings objects onto a cluster and takes them off again: namespace, server-side apply, and waits with deadlines that say
-//! what they wait for.
+//! Brings objects into a namespace: server-side apply, and waits with deadlines that say what they wait for.
 //!
-//! Does not know what the objects are for.
+//! Does not know what the objects are for; they go with their namespace.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, ServiceAccount};
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
-use kube::runtime::wait::{await_condition, conditions};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::time::timeout;
 
+use super::api::ApiError;
 use super::error::KindError;
-use super::handles;
-use super::inventory::cgroup_uid;
-use super::names::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL};
+use super::names::FIELD_MANAGER;
 use super::objects::Objects;
 use super::readiness::{self, Readiness};
 use super::watch::Watch;
-use crate::target::local::cgroup::Hierarchies;
 
-/// How long a namespace may take to be gone, with all that is in it.
-const GONE_WITHIN: Duration = Duration::from_secs(60);
-/// Pause between two looks at what is going.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long a new namespace may take to be usable.
-const USABLE_WITHIN: Duration = Duration::from_secs(15);
 /// Events and lines of a pod's log that a report shows.
 const SHOWN_MAX: usize = 6;
-
-/// Makes the namespace. One of ours that is still there, from a run that was killed or kept, is removed first.
-///
-/// # Errors
-/// [`KindError::Foreign`] when it is somebody else's; then nothing was touched.
-pub async fn make_namespace(client: &Client, name: &str, progress: &dyn Fn(&str)) -> Result<(), KindError> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    if let Some(left) = api
-        .get_opt(name)
-        .await
-        .map_err(KindError::api("look for namespace", name))?
-    {
-        check_ours(&left)?;
-        progress(&format!("removing namespace {name}, which an earlier run left"));
-        remove_namespace(client, name).await?;
-    }
-    let namespace = json!({"metadata": {"name": name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}}});
-    let namespace = serde_json::from_value(namespace).expect("fields of a namespace");
-    let made = api.create(&PostParams::default(), &namespace).await;
-    made.map_err(KindError::api("make namespace", name))?;
-    // Pods are refused until their account is there.
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-    let account = await_condition(accounts, "default", |account: Option<&ServiceAccount>| {
-        account.is_some()
-    });
-    let slow = |_elapsed| KindError::Slow {
-        what: format!("the making of namespace {name}'s account"),
-        patience: USABLE_WITHIN,
-    };
-    // A watch that fails is known by its not being there in time.
-    let _account = timeout(USABLE_WITHIN, account).await.map_err(slow)?;
-    Ok(())
-}
-
-/// Removes the namespace and waits until it is gone; false if it was not there.
-///
-/// # Errors
-/// [`KindError::Foreign`] when it is not ours.
-pub async fn remove_namespace(client: &Client, name: &str) -> Result<bool, KindError> {
-    let api: Api<Namespace> = Api::all(client.clone());
-    let Some(namespace) = api
-        .get_opt(name)
-        .await
-        .map_err(KindError::api("look for namespace", name))?
-    else {
-        return Ok(false);
-    };
-    check_ours(&namespace)?;
-    remove_pods(client, name).await?;
-    let uid = namespace.uid().unwrap_or_default();
-    match api.delete(name, &DeleteParams::default()).await {
-        Ok(_) => {}
-        // It was on its way already, or is gone.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
-        Err(error) => return Err(KindError::api("remove namespace", name)(error)),
-    }
-    let gone = await_condition(api, name, conditions::is_deleted(&uid));
-    let slow = |_elapsed| KindError::Slow {
-        what: format!("the removal of namespace {name}"),
-        patience: GONE_WITHIN,
-    };
-    let _gone = timeout(GONE_WITHIN, gone).await.map_err(slow)?;
-    Ok(true)
-}
-
-/// Removes the workloads of a namespace, their pods by force, and waits until no process of these is left on this machine.
-///
-/// The namespace's own removal would wait until each node has cleaned up after each pod: on 1.20 that takes a minute and
-/// more, where this takes a second. What a node still cleans up then are directories.
-async fn remove_pods(client: &Client, namespace: &str) -> Result<(), KindError> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let list = pods.list(&ListParams::default()).await;
-    let list = list.map_err(KindError::api("list the pods of", namespace))?;
-    let by_force = DeleteParams {
-        grace_period_seconds: Some(0),
-        ..DeleteParams::background()
-    };
-    remove_all::<Deployment>(client, namespace, &by_force).await?;
-    remove_all::<StatefulSet>(client, namespace, &by_force).await?;
-    // Those of the Deployments; they would make pods anew until they are collected.
-    remove_all::<ReplicaSet>(client, namespace, &by_force).await?;
-    remove_all::<Pod>(client, namespace, &by_force).await?;
-    let hierarchies = Hierarchies::detect()?;
-    let uids: Vec<String> = list.items.iter().filter_map(cgroup_uid).collect();
-    let gone = tokio::task::spawn_blocking(move || wait_processes_gone(&uids, &hierarchies));
-    if gone.await.expect("looking around does not panic") {
-        return Ok(());
-    }
-    Err(KindError::Slow {
-        what: format!("the end of the processes of namespace {namespace}"),
-        patience: GONE_WITHIN,
-    })
-}
-
-/// Whether the pods' processes end in time. Blocks.
-fn wait_processes_gone(uids: &[String], hierarchies: &Hierarchies) -> bool {
-    let deadline = Instant::now() + GONE_WITHIN;
-    while uids.iter().any(|uid| handles::is_running(uid, hierarchies)) {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    true
-}
-
-async fn remove_all<K>(client: &Client, namespace: &str, how: &DeleteParams) -> Result<(), KindError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let what = format!("every {} of {namespace}", K::kind(&()));
-    let removed = api.delete_collection(how, &ListParams::default()).await;
-    removed.map(drop).map_err(KindError::api("remove", what))
-}
-
-fn check_ours(namespace: &Namespace) -> Result<(), KindError> {
-    let label = namespace.labels().get(MANAGED_BY_LABEL);
-    if label.is_some_and(|value| value == MANAGED_BY) {
-        return Ok(());
-    }
-    Err(KindError::Foreign {
-        namespace: namespace.name_any(),
-        label: format!("{MANAGED_BY_LABEL}={MANAGED_BY}"),
-    })
-}
 
 /// Applies all objects.
 ///
@@ -188,7 +50,7 @@ where
         let applied = api
             .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
             .await;
-        applied.map_err(KindError::api("apply", what))?;
+        applied.map_err(ApiError::of("apply", what))?;
     }
     Ok(())
 }

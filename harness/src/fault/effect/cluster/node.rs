@@ -12,13 +12,13 @@ use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
 use super::super::super::kind::NodeFault;
-use super::super::super::kubernetes::api::ApiError;
 use super::super::network::{self, Answer, SILENCE};
 use super::super::vantage::Route;
 use super::super::{Measurement, Question, Reading};
 use super::Look;
 use super::containers::is_ready;
 use crate::target::NodeHandle;
+use crate::target::kind::api::ApiError;
 
 /// The port on which every kubelet answers, whatever else runs on its node.
 const KUBELET_PORT: u16 = 10_250;
