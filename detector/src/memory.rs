@@ -128,6 +128,8 @@ impl Memory {
                 self.entries.remove(&service);
             }
             self.pods.remove(name);
+            // Whoever comes under the same name has not ended.
+            self.events.retain(|event| event.pod != *name);
             let gone = Peer::Pod(name.clone());
             self.edges.retain(|key, _| key.caller != gone && key.callee != gone);
         }
@@ -136,6 +138,7 @@ impl Memory {
     /// Takes in a frame.
     pub fn absorb(&mut self, frame: &Frame, learn: Learn) {
         self.now_ns = frame.at_ns;
+        self.inventory.note_time(frame.at_ns);
         let seconds = frame.span_ns as f64 / 1e9;
         self.absorb_edges(frame, seconds, learn);
         for sample in &frame.pods {

@@ -10,6 +10,7 @@ use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
 use crate::evidence::drops::{DropFlow, drop_flows};
+use crate::inventory::Inventory;
 use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords, UsageMemory};
 pub use crate::scene::edge::{EXPECTED_MIN, EdgeView, End, Trouble};
 use crate::signal::Usage;
@@ -125,13 +126,7 @@ impl<'a> Scene<'a> {
     #[must_use]
     pub fn of(memory: &'a Memory) -> Self {
         let window_seconds = window_seconds(memory.weakness);
-        let mut services: Vec<ServiceName> = memory
-            .inventory
-            .pods()
-            .map(|pod| memory.inventory.service_of(&pod.name))
-            .collect();
-        services.sort();
-        services.dedup();
+        let services = memory.inventory.services();
         let node_index: BTreeMap<&NodeName, NodeIx> = memory
             .inventory
             .nodes()
@@ -199,6 +194,8 @@ impl<'a> Scene<'a> {
     pub fn end(&self, peer: &Peer) -> End {
         match peer {
             Peer::Pod(name) => self.pod_index.get(name).map_or(End::Outside, |&pod| End::Pod(pod)),
+            // What was tried in vain before it led anywhere was no pod's doing.
+            Peer::Service(name) if self.memory.inventory.lately_deserted(name) => End::Outside,
             Peer::Service(_) => {
                 let pods = self.memory.inventory.pods_of(peer);
                 let pods: Vec<PodIx> = pods
@@ -243,11 +240,23 @@ impl<'a> Scene<'a> {
         self.memory.entries.get(&self.services[service])
     }
 
-    /// The service behind the virtual address that the caller of `edge` dialled.
+    /// The service whose replicas are, or were last, behind the virtual address that the caller of `edge` dialled.
     #[must_use]
     pub fn dialled(&self, edge: &EdgeView<'_>) -> Option<ServiceIx> {
-        let via = edge.memory.via.as_ref()?;
-        self.service_of(&self.end(&Peer::Service(via.clone())))
+        self.behind(edge.memory.via.as_ref()?)
+    }
+
+    /// The service whose replicas are, or were last, behind the virtual service `name`.
+    #[must_use]
+    pub fn behind(&self, name: &str) -> Option<ServiceIx> {
+        let service = self.memory.inventory.behind(name)?;
+        self.services.binary_search(service).ok()
+    }
+
+    /// What the cluster's API said exists.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.memory.inventory
     }
 
     /// The protocol that a pod speaks as a server.
@@ -331,7 +340,7 @@ impl<'a> Scene<'a> {
         let called: Vec<bool> = self.pods.iter().map(|pod| !pod.inbound.is_empty()).collect();
         let mut topology = Topology::default();
         for edge in &self.edges {
-            let Some(callee) = self.service_of(&edge.callee) else {
+            let Some(callee) = self.service_of(&edge.callee).or_else(|| self.dialled(edge)) else {
                 continue;
             };
             let rate = edge.norm.request_rate.median;

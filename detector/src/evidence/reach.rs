@@ -10,7 +10,7 @@ use gauntlet_probes::frame::{MonotonicNanos, ProcessEventKind};
 
 use super::drops::DropClass;
 use super::filter::blocked;
-use super::{Certainty, Finding, by_service, hang, names, strength_of};
+use super::{Certainty, Finding, by_service, deserted, hang, names, strength_of};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
 use crate::scene::{EdgeView, End, PodIx, Scene};
@@ -48,6 +48,7 @@ pub fn otherwise_explained(scene: &Scene<'_>, edge: &EdgeView<'_>) -> bool {
         .client
         .as_ref()
         .is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
+        || deserted::leads_nowhere(scene, edge)
         || late_answers(scene, edge) >= LATE_MIN
         || edge.now.value.sides().any(|flow| flow.queue_retransmits > 0)
         || edge.callee.pods().iter().any(|&pod| {
@@ -271,7 +272,8 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
 /// A virtual address that leads to where no pod is.
 fn misdirected(scene: &Scene<'_>) -> Vec<Finding> {
     let mut services: BTreeMap<ServiceIx, (u32, MonotonicNanos)> = BTreeMap::new();
-    for edge in scene.edges.iter().filter(|edge| edge.callee == End::Outside) {
+    let outside = |edge: &&EdgeView<'_>| edge.callee == End::Outside && !deserted::leads_nowhere(scene, edge);
+    for edge in scene.edges.iter().filter(outside) {
         let Some(service) = scene.dialled(edge) else { continue };
         let vain = edge.now.value.vain();
         if vain >= UNREACHABLE_MIN && edge.answers() == 0 {

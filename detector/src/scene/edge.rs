@@ -86,6 +86,12 @@ impl EdgeView<'_> {
         self.memory.track.recent()
     }
 
+    /// The virtual service that the caller dialled last.
+    #[must_use]
+    pub fn via(&self) -> Option<&str> {
+        self.memory.via.as_deref()
+    }
+
     /// Answers in the current window.
     #[must_use]
     pub fn answers(&self) -> u32 {
