@@ -351,8 +351,9 @@ impl<'a> Scene<'a> {
                         topology.add_entrance(callee);
                     }
                 }
-                End::OneOf(_) => (),
-                End::Outside => topology.add_entrance(callee),
+                // Who only connects, as health checks do, enters nowhere.
+                End::Outside if edge.asks() => topology.add_entrance(callee),
+                End::OneOf(_) | End::Outside => (),
             }
         }
         for sample in self.rare.iter().flat_map(|records| &records.dns) {

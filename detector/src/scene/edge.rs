@@ -92,6 +92,12 @@ impl EdgeView<'_> {
         self.memory.via.as_deref()
     }
 
+    /// Requests are made on it, now or usually.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.norm.busy_cells > 0 || self.now.value.best().is_some_and(|flow| flow.requests > 0)
+    }
+
     /// Answers in the current window.
     #[must_use]
     pub fn answers(&self) -> u32 {
