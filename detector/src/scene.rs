@@ -357,9 +357,12 @@ impl<'a> Scene<'a> {
             }
         }
         for sample in self.rare.iter().flat_map(|records| &records.dns) {
-            if let (End::Pod(client), Some(server)) =
-                (self.end(&sample.client), self.service_of(&self.end(&sample.server)))
-            {
+            let addressed = match &sample.server {
+                Peer::Service(name) => self.behind(name),
+                Peer::Pod(_) | Peer::Node(_) | Peer::External(_) => None,
+            };
+            let server = self.service_of(&self.end(&sample.server)).or(addressed);
+            if let (End::Pod(client), Some(server)) = (self.end(&sample.client), server) {
                 topology.add_call(self.pods[client].service, server, 0.0);
             }
         }

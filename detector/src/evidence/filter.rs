@@ -53,6 +53,7 @@ pub fn blocked(edge: &EdgeView<'_>) -> bool {
             && trouble.vain >= VAIN_MIN
             && trouble.progress(edge.expected_rate) <= BLOCKED_PROGRESS_MAX
             && !edge.healed()
+            && !edge.flows_again()
     })
 }
 
@@ -188,20 +189,19 @@ fn takes_all(scene: &Scene<'_>, flow: &DropFlow) -> bool {
     if edges_of(scene, flow).any(|edge| scene.edges[edge].healed()) {
         return false;
     }
-    let troubles: Vec<(Trouble, f64)> = edges_of(scene, flow)
-        .filter_map(|edge| {
-            scene.edges[edge]
-                .trouble
-                .map(|trouble| (trouble, scene.edges[edge].expected_rate))
-        })
-        .filter(|(trouble, _)| trouble.seconds >= PROGRESS_SECONDS_MIN)
+    let troubles: Vec<(&EdgeView<'_>, Trouble)> = edges_of(scene, flow)
+        .map(|edge| &scene.edges[edge])
+        .filter_map(|edge| edge.trouble.map(|trouble| (edge, trouble)))
+        .filter(|(_, trouble)| trouble.seconds >= PROGRESS_SECONDS_MIN)
         .collect();
     let only_handshakes = flow.syn_count == flow.count && flow.count >= DROPS_MIN;
     if troubles.is_empty() {
         return certain && only_handshakes && flow.frames >= 2;
     }
-    troubles.iter().all(|(trouble, expected_rate)| {
-        let nothing = trouble.progress(*expected_rate) <= progress_max && (certain || trouble.vain >= 2 * VAIN_MIN);
+    troubles.iter().all(|(edge, trouble)| {
+        let nothing = trouble.progress(edge.expected_rate) <= progress_max
+            && !edge.flows_again()
+            && (certain || trouble.vain >= 2 * VAIN_MIN);
         let no_new_connection = certain && only_handshakes && trouble.opened == 0 && trouble.attempted >= VAIN_MIN;
         nothing || no_new_connection
     })

@@ -113,6 +113,19 @@ impl EdgeView<'_> {
         answers > 0 && failed == 0 && f64::from(answers) >= HEALED_SHARE * self.expected_rate * latest.seconds
     }
 
+    /// Nothing has failed for a while, and answers have come: however much failed before, and however little is asked, it
+    /// comes through again.
+    #[must_use]
+    pub fn flows_again(&self) -> bool {
+        let since = self.recent().rev().take_while(|tick| !tick.value.troubled());
+        let (mut seconds, mut answers) = (0.0, 0);
+        for tick in since {
+            seconds += tick.seconds;
+            answers += tick.value.best().map_or(0, |flow| flow.responses);
+        }
+        answers > 0 && seconds + 0.01 >= HEALED_SECONDS
+    }
+
     /// Enough was seen, and enough is expected in the current window, to miss it.
     #[must_use]
     pub fn judgeable(&self) -> bool {
