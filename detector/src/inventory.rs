@@ -18,6 +18,9 @@ pub struct Inventory {
     pods: BTreeMap<PodName, PodInfo>,
     nodes: BTreeSet<NodeName>,
     virtual_services: BTreeMap<String, VirtualService>,
+    /// When pods that still exist were taken out of the last virtual service that led to them.
+    left_ns: BTreeMap<PodName, MonotonicNanos>,
+    now_ns: MonotonicNanos,
     /// All that existed at the start has been said.
     pub ready: bool,
 }
@@ -47,6 +50,7 @@ impl Inventory {
             InventoryLine::Service(service) => self.apply_service(service),
             InventoryLine::PodGone { name } => {
                 self.pods.remove(name);
+                self.left_ns.remove(name);
             }
             InventoryLine::ServiceGone { name } => {
                 self.virtual_services.remove(name);
@@ -63,14 +67,21 @@ impl Inventory {
             .map(|pod| self.service_of(pod));
         let known = self.virtual_services.entry(service.name.clone()).or_default();
         known.ports.clone_from(&service.ports);
-        known.endpoints.clone_from(&service.endpoints);
+        let before = std::mem::replace(&mut known.endpoints, service.endpoints.clone());
         if let Some(workload) = workload {
             known.led_to = Some((workload, service.endpoints.clone()));
         }
+        for pod in before {
+            if !self.is_endpoint(&pod) {
+                self.left_ns.insert(pod, self.now_ns);
+            }
+        }
+        self.left_ns.retain(|pod, _| !service.endpoints.contains(pod));
     }
 
     /// Notes that a frame ended at `now_ns`.
     pub fn note_time(&mut self, now_ns: MonotonicNanos) {
+        self.now_ns = now_ns;
         for service in self.virtual_services.values_mut() {
             if service.is_deserted() {
                 service.deserted_ns = Some(now_ns);
@@ -170,6 +181,20 @@ impl Inventory {
             .any(|service| service.endpoints.contains(pod))
     }
 
+    /// Since when no virtual service leads to `pod` any more, while others of its service are still led to: it is replaced,
+    /// moved or not wanted any more.
+    #[must_use]
+    pub fn relieved_ns(&self, pod: &PodName) -> Option<MonotonicNanos> {
+        let left_ns = *self.left_ns.get(pod)?;
+        let workload = self.service_of(pod);
+        let mut services = self.virtual_services.values();
+        let others = services.any(|service| {
+            let same = service.led_to.as_ref().is_some_and(|(name, _)| *name == workload);
+            same && !service.endpoints.is_empty()
+        });
+        others.then_some(left_ns)
+    }
+
     /// The virtual service `name` has no such port.
     #[must_use]
     pub fn lacks_port(&self, name: &str, port: u16) -> bool {
@@ -221,6 +246,20 @@ mod tests {
         assert_eq!(inventory.deserted("address"), None);
         assert!(!inventory.lately_deserted("address"));
         assert!(inventory.services().is_empty());
+    }
+
+    #[test]
+    fn who_is_relieved_leaves_others_behind() {
+        let mut inventory = Inventory::default();
+        for line in [pod("a-0", "a"), pod("a-1", "a"), service(&["a-0", "a-1"])] {
+            inventory.apply(&line);
+        }
+        inventory.note_time(7);
+        inventory.apply(&service(&["a-1"]));
+        assert_eq!(inventory.relieved_ns(&PodName::new("a-0")), Some(7));
+        assert_eq!(inventory.relieved_ns(&PodName::new("a-1")), None);
+        inventory.apply(&service(&[]));
+        assert_eq!(inventory.relieved_ns(&PodName::new("a-0")), None, "nobody took over");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Bounded; what the bounds discard is counted.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName, ServiceName};
@@ -101,6 +101,8 @@ pub struct Memory {
     pub now_ns: MonotonicNanos,
     /// Edges that found no room.
     pub edges_refused: u64,
+    /// Services of which a pod that is gone has answered: its successors are expected to.
+    pub served: BTreeSet<ServiceName>,
     /// What is made worse on purpose; for proofs only.
     pub weakness: Option<Weakness>,
 }
@@ -117,9 +119,12 @@ impl Memory {
 
     /// Takes in a line of the inventory.
     pub fn apply(&mut self, line: &InventoryLine) {
+        let service = match line {
+            InventoryLine::PodGone { name } => Some(self.inventory.service_of(name)),
+            _ => None,
+        };
         self.inventory.apply(line);
-        if let InventoryLine::PodGone { name } = line {
-            let service = self.inventory.service_of(name);
+        if let (InventoryLine::PodGone { name }, Some(service)) = (line, service) {
             if self
                 .inventory
                 .pods()
@@ -131,6 +136,13 @@ impl Memory {
             // Whoever comes under the same name has not ended.
             self.events.retain(|event| event.pod != *name);
             let gone = Peer::Pod(name.clone());
+            if self
+                .edges
+                .iter()
+                .any(|(key, edge)| key.callee == gone && edge.norm.busy_cells > 0)
+            {
+                self.served.insert(service);
+            }
             self.edges.retain(|key, _| key.caller != gone && key.callee != gone);
         }
     }

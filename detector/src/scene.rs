@@ -253,6 +253,15 @@ impl<'a> Scene<'a> {
         self.services.binary_search(service).ok()
     }
 
+    /// `pod`, or one that it replaced, is known to answer.
+    #[must_use]
+    pub fn served(&self, pod: PodIx) -> bool {
+        let view = &self.pods[pod];
+        let answers = |edge: &EdgeView<'_>| edge.norm.busy_cells > 0 || edge.answers() > 0;
+        self.memory.served.contains(&self.services[view.service])
+            || view.inbound.iter().any(|&edge| answers(&self.edges[edge]))
+    }
+
     /// What the cluster's API said exists.
     #[must_use]
     pub fn inventory(&self) -> &Inventory {

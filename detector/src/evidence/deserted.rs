@@ -21,8 +21,6 @@ const VAIN_DOUBT: f64 = 0.6;
 const STRENGTH_MAX: f64 = 0.88;
 /// Time without a sample of its resources after which a pod has no processes, nanoseconds: several ticks.
 const UNSEEN_NS: u64 = 1_000_000_000;
-/// Processes of a pod that does its work: on Kubernetes the first only keeps the pod's namespaces.
-const PROCESSES_MIN: u32 = 2;
 
 /// Attempts in vain, and the virtual services that were dialled.
 #[derive(Default)]
@@ -123,12 +121,24 @@ fn left_behind(scene: &Scene<'_>, service: ServiceIx, vain: &Vain<'_>) -> Vec<Po
 }
 
 /// The program of `pod` runs, as far as it shows.
-fn runs(scene: &Scene<'_>, pod: PodIx) -> bool {
+#[must_use]
+pub fn runs(scene: &Scene<'_>, pod: PodIx) -> bool {
     let Some(usage) = &scene.pods[pod].usage else {
         return true;
     };
-    let works = usage.now.value.cpu_ns > 0 || usage.now.value.process_count.is_none_or(|count| count >= PROCESSES_MIN);
-    works && usage.now.at_ns + UNSEEN_NS >= scene.now_ns
+    let seen = usage.now.at_ns + UNSEEN_NS >= scene.now_ns;
+    let count = usage.now.value.process_count;
+    seen && (usage.now.value.cpu_ns > 0 || count.is_none_or(|count| count >= processes_at_work(scene)))
+}
+
+/// The fewest processes with which any pod works: where each pod has one that only keeps its namespaces, these are two.
+fn processes_at_work(scene: &Scene<'_>) -> u32 {
+    let usages = scene.pods.iter().filter_map(|pod| pod.usage.as_ref());
+    let at_work = usages.filter(|usage| usage.now.value.cpu_ns > 0 && usage.now.at_ns + UNSEEN_NS >= scene.now_ns);
+    at_work
+        .filter_map(|usage| usage.now.value.process_count)
+        .min()
+        .unwrap_or(1)
 }
 
 /// Callers that dial a port that the service does not have: the mistake is theirs.

@@ -123,14 +123,14 @@ pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
 }
 
 /// A node refuses what is sent to a virtual address that leads nowhere, as far as it knows: that is the doing of whoever
-/// left the address without pods.
+/// left the address without pods. Where it led somewhere, the packet would bear a pod's address.
 fn refused_for_want_of_pods(scene: &Scene<'_>, sample: &DropSample) -> bool {
     let target = match (&sample.at, &sample.target) {
         (Some(Peer::Node(_)), Some(target)) if sample.to_server => target,
         _ => return false,
     };
     match target {
-        Peer::Service(name) => scene.inventory().lately_deserted(name),
+        Peer::Service(_) => true,
         Peer::Pod(name) => scene.inventory().lately_found(name),
         Peer::Node(_) | Peer::External(_) => false,
     }
