@@ -13,6 +13,7 @@ pub mod drops;
 pub mod filter;
 pub mod hang;
 pub mod loss;
+pub mod memory;
 pub mod reach;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = filter::judge(scene);
     findings.extend(reach::judge(scene));
     findings.extend(deserted::judge(scene));
+    findings.extend(memory::judge(scene));
     findings.extend(hang::judge(scene));
     findings.extend(loss::judge(scene));
     findings.extend(delay::judge(scene));

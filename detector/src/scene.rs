@@ -3,6 +3,7 @@
 //! Rules read scenes and nothing else.
 
 pub mod edge;
+pub mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,12 +12,12 @@ use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
 use crate::evidence::drops::{DropFlow, drop_flows};
 use crate::inventory::Inventory;
-use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords, UsageMemory};
+use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords};
 pub use crate::scene::edge::{EXPECTED_MIN, EdgeView, End, Trouble};
-use crate::signal::Usage;
+pub use crate::scene::usage::UsageView;
 use crate::topology::{ServiceIx, Topology};
 use crate::weakness::Weakness;
-use crate::window::{BUSY_RATE, CURRENT_SECONDS, Timed, UsageNorm};
+use crate::window::{BUSY_RATE, CURRENT_SECONDS};
 
 /// Index of a pod in its scene.
 pub type PodIx = usize;
@@ -83,23 +84,6 @@ pub struct NodeView<'a> {
     pub usage: Option<UsageView<'a>>,
 }
 
-/// Resources now and usually.
-#[derive(Debug)]
-pub struct UsageView<'a> {
-    /// In the current window.
-    pub now: Timed<Usage>,
-    /// Usually.
-    pub norm: &'a UsageNorm,
-    memory: &'a UsageMemory,
-}
-
-impl UsageView<'_> {
-    /// Tick by tick, oldest first.
-    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Timed<Usage>> + Clone {
-        self.memory.track.recent()
-    }
-}
-
 /// Requests per second, now and usually.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demand {
@@ -145,7 +129,7 @@ impl<'a> Scene<'a> {
                 usage: memory
                     .pods
                     .get(&pod.name)
-                    .map(|usage| usage_view(usage, window_seconds)),
+                    .map(|usage| UsageView::of(usage, window_seconds)),
                 inbound: Vec::new(),
                 outbound: Vec::new(),
                 demand: Demand::default(),
@@ -160,7 +144,7 @@ impl<'a> Scene<'a> {
             .map(|(index, name)| NodeView {
                 name,
                 pods: (0..pods.len()).filter(|&pod| pods[pod].node == index).collect(),
-                usage: memory.nodes.get(name).map(|usage| usage_view(usage, window_seconds)),
+                usage: memory.nodes.get(name).map(|usage| UsageView::of(usage, window_seconds)),
             })
             .collect();
         let mut scene = Self {
@@ -251,6 +235,12 @@ impl<'a> Scene<'a> {
     pub fn behind(&self, name: &str) -> Option<ServiceIx> {
         let service = self.memory.inventory.behind(name)?;
         self.services.binary_search(service).ok()
+    }
+
+    /// When `pod` was last killed for want of memory.
+    #[must_use]
+    pub fn oom_killed_ns(&self, pod: PodIx) -> Option<MonotonicNanos> {
+        self.memory.oom_killed.get(self.pods[pod].name).copied()
     }
 
     /// `pod`, or one that it replaced, is known to answer.
@@ -376,14 +366,6 @@ impl<'a> Scene<'a> {
             }
         }
         self.topology = topology;
-    }
-}
-
-fn usage_view(memory: &UsageMemory, window_seconds: f64) -> UsageView<'_> {
-    UsageView {
-        now: memory.track.since(window_seconds),
-        norm: &memory.norm,
-        memory,
     }
 }
 

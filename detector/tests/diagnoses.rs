@@ -556,6 +556,19 @@ fn loss_at_all_who_ask_for_names() {
     );
 }
 
+/// Killed once, and full again: the next kill is a matter of time.
+#[test]
+fn too_little_memory_between_two_kills() {
+    check(
+        SHOP,
+        "starve cache-0",
+        expect![[r#"
+        +0.2 s cache resource.memory [cache-0] via cache → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
 #[test]
 fn an_address_that_selects_no_pod() {
     check(

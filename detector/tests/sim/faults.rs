@@ -74,7 +74,7 @@ pub fn evicts(sim: &Sim, pod: usize) -> Option<f64> {
 /// Memory in use and its limit, bytes.
 pub fn memory(sim: &Sim, pod: usize) -> (u64, u64) {
     let limit_bytes = 64 << 20;
-    let full = evicts(sim, pod).is_some();
+    let full = evicts(sim, pod).is_some() || hits(sim, &["starve"], pod).is_some();
     (
         if full { limit_bytes - (1 << 20) } else { limit_bytes / 2 },
         limit_bytes,
@@ -111,24 +111,35 @@ pub fn before_tick(sim: &mut Sim) {
     let first = now == since + 1;
     match fault.kind.as_str() {
         "flush" if first => fault.pods.iter().for_each(|&pod| sim.flushed_at[pod] = Some(now)),
-        "kill" | "oom" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
+        "starve" if first => {
             for &pod in &fault.pods {
-                sim.down_until[pod] = Some(now + 4);
-                sim.frame.events.push(ProcessEvent {
-                    at_ns: sim.now_ns(),
-                    pod: PodName::new(sim.app.pods[pod].name.clone()),
-                    tgid: 1000 + now as u32,
-                    comm: "server".to_owned(),
-                    kind: if fault.kind == "oom" {
-                        ProcessEventKind::OomKilled
-                    } else {
-                        ProcessEventKind::Signalled(9)
-                    },
-                });
+                end_process(sim, pod, ProcessEventKind::OomKilled);
+            }
+        }
+        "kill" | "oom" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
+            let kind = if fault.kind == "oom" {
+                ProcessEventKind::OomKilled
+            } else {
+                ProcessEventKind::Signalled(9)
+            };
+            for &pod in &fault.pods {
+                end_process(sim, pod, kind);
             }
         }
         _ => (),
     }
+}
+
+/// A pod's process ends, and comes back after some ticks.
+fn end_process(sim: &mut Sim, pod: usize, kind: ProcessEventKind) {
+    sim.down_until[pod] = Some(sim.tick + 4);
+    sim.frame.events.push(ProcessEvent {
+        at_ns: sim.now_ns(),
+        pod: PodName::new(sim.app.pods[pod].name.clone()),
+        tgid: 1000 + sim.tick as u32,
+        comm: "server".to_owned(),
+        kind,
+    });
 }
 
 /// The outcome of a call that a fault keeps from its server; `None` if it gets there.
