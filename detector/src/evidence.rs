@@ -6,12 +6,14 @@ pub mod app;
 pub mod cache;
 pub mod cpu;
 pub mod delay;
+pub mod deserted;
 pub mod demand;
 pub mod dns;
 pub mod drops;
 pub mod filter;
 pub mod hang;
 pub mod loss;
+pub mod memory;
 pub mod reach;
 
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct Finding {
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let mut findings = filter::judge(scene);
     findings.extend(reach::judge(scene));
+    findings.extend(deserted::judge(scene));
+    findings.extend(memory::judge(scene));
     findings.extend(hang::judge(scene));
     findings.extend(loss::judge(scene));
     findings.extend(delay::judge(scene));

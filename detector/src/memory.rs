@@ -2,14 +2,19 @@
 //!
 //! Bounded; what the bounds discard is counted.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+mod ticks;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use gauntlet_probes::entity::{InventoryLine, NodeName, Peer, PodName, ServiceName};
-use gauntlet_probes::frame::{DnsSample, DropSample, Frame, MonotonicNanos, ProcessEvent, ResetSample};
+use gauntlet_probes::frame::{
+    DnsSample, DropSample, Frame, MonotonicNanos, ProcessEvent, ProcessEventKind, ResetSample,
+};
 
 use crate::evidence::drops::DropClass;
 use crate::inventory::Inventory;
+use crate::memory::ticks::{EdgeTick, ticks_of};
 use crate::signal::{EdgeFlow, Entries, Usage};
 use crate::weakness::Weakness;
 use crate::window::{EdgeNorm, EntryNorm, Learn, RECENT_SECONDS, Timed, Track, UsageNorm};
@@ -21,6 +26,9 @@ const EDGES_MAX: usize = 50_000;
 const IDLE_FRAMES_MAX: u32 = 600;
 /// Seconds for which the end of a process is remembered: a restart with back-off takes up to ten.
 const EVENTS_SECONDS: f64 = 15.0;
+/// Time for which it is remembered that a pod was killed for want of memory, nanoseconds: a restart is put off for up to
+/// some minutes.
+const OOM_NS: MonotonicNanos = 120_000_000_000;
 /// Ends of processes remembered: far more than restarts with back-off can make in that time.
 const EVENTS_MAX: usize = 4096;
 
@@ -101,6 +109,10 @@ pub struct Memory {
     pub now_ns: MonotonicNanos,
     /// Edges that found no room.
     pub edges_refused: u64,
+    /// When pods that still exist were last killed for want of memory.
+    pub oom_killed: BTreeMap<PodName, MonotonicNanos>,
+    /// Services of which a pod that is gone has answered: its successors are expected to.
+    pub served: BTreeSet<ServiceName>,
     /// What is made worse on purpose; for proofs only.
     pub weakness: Option<Weakness>,
 }
@@ -117,9 +129,12 @@ impl Memory {
 
     /// Takes in a line of the inventory.
     pub fn apply(&mut self, line: &InventoryLine) {
+        let service = match line {
+            InventoryLine::PodGone { name } => Some(self.inventory.service_of(name)),
+            _ => None,
+        };
         self.inventory.apply(line);
-        if let InventoryLine::PodGone { name } = line {
-            let service = self.inventory.service_of(name);
+        if let (InventoryLine::PodGone { name }, Some(service)) = (line, service) {
             if self
                 .inventory
                 .pods()
@@ -128,7 +143,19 @@ impl Memory {
                 self.entries.remove(&service);
             }
             self.pods.remove(name);
+            // Whoever comes under the same name has not ended.
+            self.events.retain(|event| event.pod != *name);
+            self.oom_killed.remove(name);
             let gone = Peer::Pod(name.clone());
+            if self
+                .edges
+                .iter()
+                .any(|(key, edge)| key.callee == gone && edge.norm.busy_cells > 0)
+            {
+                self.served.insert(service);
+                let known = self.inventory.services();
+                self.served.retain(|service| known.binary_search(service).is_ok());
+            }
             self.edges.retain(|key, _| key.caller != gone && key.callee != gone);
         }
     }
@@ -136,6 +163,7 @@ impl Memory {
     /// Takes in a frame.
     pub fn absorb(&mut self, frame: &Frame, learn: Learn) {
         self.now_ns = frame.at_ns;
+        self.inventory.note_time(frame.at_ns);
         let seconds = frame.span_ns as f64 / 1e9;
         self.absorb_edges(frame, seconds, learn);
         for sample in &frame.pods {
@@ -173,6 +201,14 @@ impl Memory {
         while self.rare.front().is_some_and(|records| records.at_ns <= oldest_rare) {
             self.rare.pop_front();
         }
+        let killed = frame
+            .events
+            .iter()
+            .filter(|event| event.kind == ProcessEventKind::OomKilled);
+        self.oom_killed
+            .extend(killed.map(|event| (event.pod.clone(), event.at_ns)));
+        let oldest_kill = frame.at_ns.saturating_sub(OOM_NS);
+        self.oom_killed.retain(|_, at_ns| *at_ns > oldest_kill);
         self.events.extend(frame.events.iter().cloned());
         let oldest_event = frame.at_ns.saturating_sub((EVENTS_SECONDS * 1e9) as u64);
         while self.events.len() > EVENTS_MAX || self.events.front().is_some_and(|event| event.at_ns <= oldest_event) {
@@ -294,37 +330,6 @@ impl Memory {
     }
 }
 
-/// What one frame says of one edge.
-struct EdgeTick<'a> {
-    key: EdgeKey,
-    flow: EdgeFlow,
-    via: Option<&'a String>,
-}
-
-/// The edges of a frame, by key, each once.
-fn ticks_of(frame: &Frame) -> Vec<EdgeTick<'_>> {
-    let samples = frame.edges.iter().map(|sample| EdgeTick {
-        key: EdgeKey {
-            caller: fold_outside(&sample.caller),
-            callee: sample.callee.clone(),
-            port: sample.port,
-        },
-        flow: EdgeFlow::of(sample),
-        via: sample.via.as_ref(),
-    });
-    let mut ticks: Vec<EdgeTick<'_>> = samples.collect();
-    ticks.sort_by(|a, b| a.key.cmp(&b.key));
-    ticks.dedup_by(|later, first| {
-        let same = later.key == first.key;
-        if same {
-            add_parallel(&mut first.flow, &later.flow);
-            first.via = later.via.or(first.via);
-        }
-        same
-    });
-    ticks
-}
-
 /// All callers outside the inventory are one: the world.
 #[must_use]
 pub fn fold_outside(peer: &Peer) -> Peer {
@@ -337,42 +342,5 @@ pub fn fold_outside(peer: &Peer) -> Peer {
 fn absorb_usage(memory: &mut UsageMemory, tick: Timed<Usage>, learn: Learn) {
     if memory.track.push(tick, learn) {
         memory.norm = UsageNorm::of(&memory.track);
-    }
-}
-
-/// Adds a sample of the same edge and tick (another virtual address, another outside caller): gauges take the larger.
-fn add_parallel(known: &mut EdgeFlow, other: &EdgeFlow) {
-    use crate::signal::Accumulate as _;
-    let gauges = |flow: &Option<crate::signal::Flow>| {
-        flow.as_ref().map(|flow| {
-            (
-                flow.open,
-                flow.opening_age_ns,
-                flow.unread_connections,
-                flow.unread_age_ns,
-                flow.accept_backlog,
-                flow.outstanding,
-                flow.outstanding_age_ns,
-            )
-        })
-    };
-    let before = (gauges(&known.client), gauges(&known.server));
-    let other_gauges = (gauges(&other.client), gauges(&other.server));
-    known.absorb(other);
-    for (flow, before, other) in [
-        (&mut known.client, before.0, other_gauges.0),
-        (&mut known.server, before.1, other_gauges.1),
-    ] {
-        let (Some(flow), Some(before)) = (flow.as_mut(), before) else {
-            continue;
-        };
-        let other = other.unwrap_or_default();
-        flow.open = before.0 + other.0;
-        flow.opening_age_ns = before.1.max(other.1);
-        flow.unread_connections = before.2 + other.2;
-        flow.unread_age_ns = before.3.max(other.3);
-        flow.accept_backlog = before.4 + other.4;
-        flow.outstanding = before.5 + other.5;
-        flow.outstanding_age_ns = before.6.max(other.6);
     }
 }

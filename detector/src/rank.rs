@@ -282,10 +282,8 @@ fn candidate(
     }
     nodes.sort();
     nodes.dedup();
-    let path = suspect
-        .services
-        .first()
-        .map(|&service| scene.topology.path_to_entrance(service))
+    let path = most_asked(scene, &suspect.services)
+        .map(|service| scene.topology.path_to_entrance(service))
         .unwrap_or_default();
     Candidate {
         entity: key.0.clone(),
@@ -300,6 +298,19 @@ fn candidate(
             .map(|service| scene.services[service].clone())
             .collect(),
     }
+}
+
+/// The one of `services` of which most is usually asked.
+fn most_asked(scene: &Scene<'_>, services: &[ServiceIx]) -> Option<ServiceIx> {
+    let asked = |service: ServiceIx| -> f64 { scene.pods_of(service).map(|pod| scene.pods[pod].demand.usual).sum() };
+    let mut services = services.iter().copied();
+    let first = services.next()?;
+    Some(services.fold(
+        first,
+        |most, service| {
+            if asked(service) > asked(most) { service } else { most }
+        },
+    ))
 }
 
 fn services_at(scene: &Scene<'_>, place: Place, belief: &Belief) -> Vec<ServiceIx> {

@@ -3,6 +3,7 @@
 //! Rules read scenes and nothing else.
 
 pub mod edge;
+pub mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,12 +11,13 @@ use gauntlet_probes::entity::{NodeName, Peer, PodName, ServiceName};
 use gauntlet_probes::frame::{MonotonicNanos, ProcessEvent, Protocol};
 
 use crate::evidence::drops::{DropFlow, drop_flows};
-use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords, UsageMemory};
+use crate::inventory::Inventory;
+use crate::memory::{EdgeKey, EntryMemory, Memory, RareRecords};
 pub use crate::scene::edge::{EXPECTED_MIN, EdgeView, End, Trouble};
-use crate::signal::Usage;
+pub use crate::scene::usage::UsageView;
 use crate::topology::{ServiceIx, Topology};
 use crate::weakness::Weakness;
-use crate::window::{BUSY_RATE, CURRENT_SECONDS, Timed, UsageNorm};
+use crate::window::{BUSY_RATE, CURRENT_SECONDS};
 
 /// Index of a pod in its scene.
 pub type PodIx = usize;
@@ -82,23 +84,6 @@ pub struct NodeView<'a> {
     pub usage: Option<UsageView<'a>>,
 }
 
-/// Resources now and usually.
-#[derive(Debug)]
-pub struct UsageView<'a> {
-    /// In the current window.
-    pub now: Timed<Usage>,
-    /// Usually.
-    pub norm: &'a UsageNorm,
-    memory: &'a UsageMemory,
-}
-
-impl UsageView<'_> {
-    /// Tick by tick, oldest first.
-    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Timed<Usage>> + Clone {
-        self.memory.track.recent()
-    }
-}
-
 /// Requests per second, now and usually.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demand {
@@ -125,13 +110,7 @@ impl<'a> Scene<'a> {
     #[must_use]
     pub fn of(memory: &'a Memory) -> Self {
         let window_seconds = window_seconds(memory.weakness);
-        let mut services: Vec<ServiceName> = memory
-            .inventory
-            .pods()
-            .map(|pod| memory.inventory.service_of(&pod.name))
-            .collect();
-        services.sort();
-        services.dedup();
+        let services = memory.inventory.services();
         let node_index: BTreeMap<&NodeName, NodeIx> = memory
             .inventory
             .nodes()
@@ -150,7 +129,7 @@ impl<'a> Scene<'a> {
                 usage: memory
                     .pods
                     .get(&pod.name)
-                    .map(|usage| usage_view(usage, window_seconds)),
+                    .map(|usage| UsageView::of(usage, window_seconds)),
                 inbound: Vec::new(),
                 outbound: Vec::new(),
                 demand: Demand::default(),
@@ -165,7 +144,7 @@ impl<'a> Scene<'a> {
             .map(|(index, name)| NodeView {
                 name,
                 pods: (0..pods.len()).filter(|&pod| pods[pod].node == index).collect(),
-                usage: memory.nodes.get(name).map(|usage| usage_view(usage, window_seconds)),
+                usage: memory.nodes.get(name).map(|usage| UsageView::of(usage, window_seconds)),
             })
             .collect();
         let mut scene = Self {
@@ -199,6 +178,8 @@ impl<'a> Scene<'a> {
     pub fn end(&self, peer: &Peer) -> End {
         match peer {
             Peer::Pod(name) => self.pod_index.get(name).map_or(End::Outside, |&pod| End::Pod(pod)),
+            // What was tried in vain before it led anywhere was no pod's doing.
+            Peer::Service(name) if self.memory.inventory.lately_deserted(name) => End::Outside,
             Peer::Service(_) => {
                 let pods = self.memory.inventory.pods_of(peer);
                 let pods: Vec<PodIx> = pods
@@ -243,11 +224,38 @@ impl<'a> Scene<'a> {
         self.memory.entries.get(&self.services[service])
     }
 
-    /// The service behind the virtual address that the caller of `edge` dialled.
+    /// The service whose replicas are, or were last, behind the virtual address that the caller of `edge` dialled.
     #[must_use]
     pub fn dialled(&self, edge: &EdgeView<'_>) -> Option<ServiceIx> {
-        let via = edge.memory.via.as_ref()?;
-        self.service_of(&self.end(&Peer::Service(via.clone())))
+        self.behind(edge.memory.via.as_ref()?)
+    }
+
+    /// The service whose replicas are, or were last, behind the virtual service `name`.
+    #[must_use]
+    pub fn behind(&self, name: &str) -> Option<ServiceIx> {
+        let service = self.memory.inventory.behind(name)?;
+        self.services.binary_search(service).ok()
+    }
+
+    /// When `pod` was last killed for want of memory.
+    #[must_use]
+    pub fn oom_killed_ns(&self, pod: PodIx) -> Option<MonotonicNanos> {
+        self.memory.oom_killed.get(self.pods[pod].name).copied()
+    }
+
+    /// `pod`, or one that it replaced, is known to answer.
+    #[must_use]
+    pub fn served(&self, pod: PodIx) -> bool {
+        let view = &self.pods[pod];
+        let answers = |edge: &EdgeView<'_>| edge.norm.busy_cells > 0 || edge.answers() > 0;
+        self.memory.served.contains(&self.services[view.service])
+            || view.inbound.iter().any(|&edge| answers(&self.edges[edge]))
+    }
+
+    /// What the cluster's API said exists.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.memory.inventory
     }
 
     /// The protocol that a pod speaks as a server.
@@ -331,7 +339,7 @@ impl<'a> Scene<'a> {
         let called: Vec<bool> = self.pods.iter().map(|pod| !pod.inbound.is_empty()).collect();
         let mut topology = Topology::default();
         for edge in &self.edges {
-            let Some(callee) = self.service_of(&edge.callee) else {
+            let Some(callee) = self.service_of(&edge.callee).or_else(|| self.dialled(edge)) else {
                 continue;
             };
             let rate = edge.norm.request_rate.median;
@@ -342,26 +350,22 @@ impl<'a> Scene<'a> {
                         topology.add_entrance(callee);
                     }
                 }
-                End::OneOf(_) => (),
-                End::Outside => topology.add_entrance(callee),
+                // Who only connects, as health checks do, enters nowhere.
+                End::Outside if edge.asks() => topology.add_entrance(callee),
+                End::OneOf(_) | End::Outside => (),
             }
         }
         for sample in self.rare.iter().flat_map(|records| &records.dns) {
-            if let (End::Pod(client), Some(server)) =
-                (self.end(&sample.client), self.service_of(&self.end(&sample.server)))
-            {
+            let addressed = match &sample.server {
+                Peer::Service(name) => self.behind(name),
+                Peer::Pod(_) | Peer::Node(_) | Peer::External(_) => None,
+            };
+            let server = self.service_of(&self.end(&sample.server)).or(addressed);
+            if let (End::Pod(client), Some(server)) = (self.end(&sample.client), server) {
                 topology.add_call(self.pods[client].service, server, 0.0);
             }
         }
         self.topology = topology;
-    }
-}
-
-fn usage_view(memory: &UsageMemory, window_seconds: f64) -> UsageView<'_> {
-    UsageView {
-        now: memory.track.since(window_seconds),
-        norm: &memory.norm,
-        memory,
     }
 }
 

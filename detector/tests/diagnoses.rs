@@ -36,6 +36,9 @@ fn story(app: &str, fault: &str, seed: u64) -> String {
             sim.end();
         }
         for _ in 0..sim::TICKS {
+            for line in std::mem::take(&mut sim.news) {
+                pipeline.apply(&line);
+            }
             let frame = sim.next_frame();
             let since_onset = (frame.at_ns as f64 - 1e12) / 1e9 - BASELINE_SECONDS as f64;
             for diagnosis in pipeline
@@ -82,9 +85,9 @@ fn a_filter_at_two_of_three_cache_pods() {
         SHOP,
         "filter cache-0+cache-1",
         expect![[r#"
-        +0.6 s cache network.filter [cache-0 cache-1] via cache → web
-        +16.4 s silence
-    "#]],
+            +0.6 s cache network.filter [cache-0 cache-1] via cache → web
+            +16.4 s silence
+        "#]],
     );
 }
 
@@ -94,9 +97,9 @@ fn a_filter_at_all_cache_pods() {
         SHOP,
         "filter cache",
         expect![[r#"
-        +0.6 s cache network.filter [cache-0 cache-1 cache-2] via cache → web
-        +16.4 s silence
-    "#]],
+            +0.6 s cache network.filter [cache-0 cache-1 cache-2] via cache → web
+            +16.4 s silence
+        "#]],
     );
 }
 
@@ -106,9 +109,9 @@ fn a_filter_that_rejects() {
         SHOP,
         "reject cache-2",
         expect![[r#"
-        +1.0 s cache network.filter [cache-2] via cache → web
-        +16.0 s silence
-    "#]],
+            +1.0 s cache network.filter [cache-2] via cache → web
+            +16.0 s silence
+        "#]],
     );
 }
 
@@ -130,9 +133,9 @@ fn a_filter_before_the_database() {
         CHAIN,
         "filter store",
         expect![[r#"
-        +0.6 s store network.filter [store-0] via store → a
-        +16.4 s silence
-    "#]],
+            +0.6 s store network.filter [store-0] via store → a
+            +16.2 s silence
+        "#]],
     );
 }
 
@@ -462,9 +465,9 @@ fn a_link_that_is_down() {
         SHOP,
         "down cache-1",
         expect![[r#"
-        +0.8 s cache network.down [cache-1] via cache → web
-        +16.2 s silence
-    "#]],
+            +0.8 s cache network.down [cache-1] via cache → web
+            +16.2 s silence
+        "#]],
     );
 }
 
@@ -474,9 +477,9 @@ fn a_link_that_is_down_in_a_chain() {
         CHAIN,
         "down d",
         expect![[r#"
-        +0.8 s d network.down [d-0] via d → a
-        +16.2 s silence
-    "#]],
+            +0.8 s d network.down [d-0] via d → a
+            +16.2 s silence
+        "#]],
     );
 }
 
@@ -550,6 +553,107 @@ fn loss_at_all_who_ask_for_names() {
         +1.2 s web network.loss [web-0 web-1] via web
         +18.4 s silence
     "#]],
+    );
+}
+
+/// Killed once, and full again: the next kill is a matter of time.
+#[test]
+fn too_little_memory_between_two_kills() {
+    check(
+        SHOP,
+        "starve cache-0",
+        expect![[r#"
+        +0.2 s cache resource.memory [cache-0] via cache → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn an_address_that_selects_no_pod() {
+    check(
+        SHOP,
+        "unselect cache",
+        expect![[r#"
+        +0.4 s cache network.misroute [cache-0 cache-1 cache-2] via cache → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_service_without_pods() {
+    check(
+        SHOP,
+        "scale db",
+        expect![[r#"
+        +2.0 s db process.crash [] via db → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_service_without_pods_in_a_chain() {
+    check(
+        CHAIN,
+        "scale d",
+        expect![[r#"
+        +0.4 s d process.crash [] via d → a
+        +15.8 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn name_servers_that_are_gone() {
+    check(
+        NAMED,
+        "scale dns",
+        expect![[r#"
+            +1.8 s dns dns.failure [] via dns → web
+            +15.8 s silence
+        "#]],
+    );
+}
+
+/// The database and a cache are on it; one finding explains both.
+#[test]
+fn a_node_that_stands_still() {
+    check(
+        SHOP,
+        "freeze node-2",
+        expect![[r#"
+        +1.0 s node node-2 process.hang [cache-0 db-0] via cache → web
+        +15.8 s silence
+    "#]],
+    );
+}
+
+/// Two services hang, and their nodes work.
+#[test]
+fn pods_of_one_node_that_hang_while_it_works() {
+    check(
+        SHOP,
+        "pause cache-0+db-0",
+        expect![[r#"
+        +1.0 s cache process.hang [cache-0] via cache → web
+        +15.2 s db process.hang [db-0] via db → web
+        +16.0 s silence
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_that_is_cut_off() {
+    check(
+        SHOP,
+        "cut node-2",
+        expect![[r#"
+            +0.6 s node node-2 network.filter [cache-0 db-0] via cache → web
+            +15.6 s db network.filter [db-0] via db → web
+            +16.8 s silence
+        "#]],
     );
 }
 

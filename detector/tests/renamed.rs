@@ -106,7 +106,9 @@ impl Renamer {
                 service.endpoints = service.endpoints.iter().map(|pod| self.pod(pod)).collect();
                 service.ports = service.ports.iter().map(|&port| port_of(port)).collect();
             }
-            InventoryLine::PodGone { .. } | InventoryLine::ServiceGone { .. } | InventoryLine::Ready { .. } => (),
+            InventoryLine::PodGone { name } => *name = self.pod(name),
+            InventoryLine::ServiceGone { name } => *name = self.services.get(name),
+            InventoryLine::Ready { .. } => (),
         }
         line
     }
@@ -189,6 +191,10 @@ fn check(app: &str, fault: &str) {
             let fault = Fault::parse(&sim, fault);
             sim.begin(fault);
         }
+        for line in std::mem::take(&mut sim.news) {
+            plain.apply(&line);
+            renamed.apply(&renamer.line(&line));
+        }
         let frame = sim.next_frame();
         let said = plain.step(&frame);
         let mut said_renamed = renamed.step(&renamer.frame(&frame));
@@ -234,6 +240,22 @@ fn a_surge_by_any_other_name() {
         "front*2 -> users, stock*2, price:redis*2, offers; offers -> vault:postgres",
         "surge 3",
     );
+}
+
+#[test]
+fn an_address_that_leads_nowhere_by_any_other_name() {
+    check("web*2 -> cache:redis*3, db:postgres", "unselect cache");
+    check("web*2 -> cache:redis*3, db:postgres", "scale db");
+}
+
+#[test]
+fn a_node_that_stands_still_by_any_other_name() {
+    check("web*2 -> cache:redis*3, db:postgres", "freeze node-2");
+}
+
+#[test]
+fn a_node_that_is_cut_off_by_any_other_name() {
+    check("web*2 -> cache:redis*3, db:postgres", "cut node-2");
 }
 
 #[test]

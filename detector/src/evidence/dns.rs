@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use gauntlet_probes::entity::Peer;
 use gauntlet_probes::frame::{DnsSample, LatencyHistogram, MonotonicNanos};
 
-use super::{Certainty, Finding, by_service, names};
+use super::{Certainty, Finding, names};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
 use crate::scene::{PodIx, Scene};
+use crate::topology::ServiceIx;
 
 /// Look-ups without which nothing is said.
 const QUERIES_MIN: u32 = 6;
@@ -118,48 +120,64 @@ impl Server {
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
     let servers = servers(scene);
-    let mut wrong: BTreeMap<Mechanism, Vec<PodIx>> = BTreeMap::new();
-    for (&pod, server) in &servers {
+    let mut wrong: BTreeMap<(Mechanism, ServiceIx), Vec<&Answerer>> = BTreeMap::new();
+    for (answerer, server) in &servers {
         if let Some(mechanism) = server.mechanism(scene.now_ns) {
-            wrong.entry(mechanism).or_default().push(pod);
+            wrong.entry((mechanism, answerer.0)).or_default().push(answerer);
         }
     }
-    let mut findings = Vec::new();
-    for (mechanism, pods) in wrong {
-        for (service, pods) in by_service(scene, pods) {
-            let queries: u32 = pods.iter().map(|pod| servers[pod].all.queries).sum();
-            let clients = pods.iter().map(|pod| servers[pod].clients.len()).max().unwrap_or(0);
-            let begun = pods.iter().map(|pod| servers[pod].all.first_failing_ns);
-            findings.push(Finding {
-                mechanism,
-                place: Place::Service(service),
-                strength: 0.75,
-                certainty: Certainty::Measured,
-                since_ns: begun.filter(|&at_ns| at_ns > 0).min().unwrap_or(scene.now_ns),
-                evidence: vec![format!(
-                    "{queries} look-ups at {} by {clients} clients: most are not answered as they should be",
-                    names(scene, &pods)
-                )],
-                pods,
-            });
+    let finding = |((mechanism, service), answerers): ((Mechanism, ServiceIx), Vec<&Answerer>)| {
+        let servers = || answerers.iter().map(|answerer| &servers[*answerer]);
+        let queries: u32 = servers().map(|server| server.all.queries).sum();
+        let clients = servers().map(|server| server.clients.len()).max().unwrap_or(0);
+        let begun = servers().map(|server| server.all.first_failing_ns);
+        let pods: Vec<PodIx> = answerers.iter().filter_map(|answerer| answerer.1).collect();
+        let at = if pods.is_empty() {
+            format!("{}, behind which no pod is,", scene.services[service])
+        } else {
+            names(scene, &pods)
+        };
+        Finding {
+            mechanism,
+            place: Place::Service(service),
+            strength: 0.75,
+            certainty: Certainty::Measured,
+            since_ns: begun.filter(|&at_ns| at_ns > 0).min().unwrap_or(scene.now_ns),
+            evidence: vec![format!(
+                "{queries} look-ups at {at} by {clients} clients: most are not answered as they should be"
+            )],
+            pods,
         }
-    }
-    findings
+    };
+    wrong.into_iter().map(finding).collect()
 }
 
-/// The look-ups of the last seconds by the pod that should answer them.
-fn servers(scene: &Scene<'_>) -> BTreeMap<PodIx, Server> {
-    let mut servers: BTreeMap<PodIx, Server> = BTreeMap::new();
+/// Who should answer look-ups: a pod of a service, or none of it where its address leads nowhere.
+type Answerer = (ServiceIx, Option<PodIx>);
+
+/// Who should answer what is asked of `server`.
+fn answerers(scene: &Scene<'_>, server: &Peer) -> Vec<Answerer> {
+    let of_pod = |&pod: &PodIx| (scene.pods[pod].service, Some(pod));
+    match server {
+        Peer::Service(name) if scene.inventory().deserted(name).is_some() => {
+            scene.behind(name).map(|service| (service, None)).into_iter().collect()
+        }
+        _ => scene.end(server).pods().iter().map(of_pod).collect(),
+    }
+}
+
+/// The look-ups of the last seconds by who should answer them.
+fn servers(scene: &Scene<'_>) -> BTreeMap<Answerer, Server> {
+    let mut servers: BTreeMap<Answerer, Server> = BTreeMap::new();
     for records in &scene.rare {
         for sample in &records.dns {
             let client = scene.end(&sample.client);
-            for &pod in scene
-                .end(&sample.server)
-                .pods()
-                .iter()
-                .filter(|pod| !client.pods().contains(pod))
-            {
-                let server = servers.entry(pod).or_default();
+            let asks_itself = |answerer: &Answerer| answerer.1.is_some_and(|pod| client.pods().contains(&pod));
+            for answerer in answerers(scene, &sample.server) {
+                if asks_itself(&answerer) {
+                    continue;
+                }
+                let server = servers.entry(answerer).or_default();
                 server.all.add(records.at_ns, sample);
                 let client = server.clients.entry(client.pods().first().copied()).or_default();
                 client.add(records.at_ns, sample);

@@ -87,6 +87,9 @@ pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
             if class == DropClass::Noise {
                 continue;
             }
+            if class == DropClass::Filter && refused_for_want_of_pods(scene, sample) {
+                continue;
+            }
             let (client, server) = if sample.to_server {
                 (&sample.source, &sample.target)
             } else {
@@ -117,6 +120,20 @@ pub fn drop_flows(scene: &Scene<'_>) -> Vec<DropFlow> {
         }
     }
     flows.into_values().collect()
+}
+
+/// A node refuses what is sent to a virtual address that leads nowhere, as far as it knows: that is the doing of whoever
+/// left the address without pods. Where it led somewhere, the packet would bear a pod's address.
+fn refused_for_want_of_pods(scene: &Scene<'_>, sample: &DropSample) -> bool {
+    let target = match (&sample.at, &sample.target) {
+        (Some(Peer::Node(_)), Some(target)) if sample.to_server => target,
+        _ => return false,
+    };
+    match target {
+        Peer::Service(_) => true,
+        Peer::Pod(name) => scene.inventory().lately_found(name),
+        Peer::Node(_) | Peer::External(_) => false,
+    }
 }
 
 /// The edges to which the packets of `flow` belong.

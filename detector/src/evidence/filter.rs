@@ -1,6 +1,7 @@
 //! network.filter: rules that drop or reject all of what they match.
 //!
-//! A rule that takes only a share is loss; see [`super::loss`].
+//! A rule that takes only a share is loss; see [`super::loss`]. A rule at a node that takes what pods of several services
+//! there send and get is the node's trouble.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use super::drops::{DropClass, DropFlow, edges_of};
 use super::{Certainty, Finding, by_service, names, reach, strength_of};
 use crate::commonality::{Observation, Place, explain};
 use crate::diagnosis::Mechanism;
-use crate::scene::{EdgeView, End, PodIx, Scene, Trouble};
+use crate::scene::{EdgeIx, EdgeView, End, NodeIx, PodIx, Scene, Trouble};
 
 /// Share of an edge's requests that may succeed on it while a rule is said to take all: what was on its way.
 pub const BLOCKED_PROGRESS_MAX: f64 = 0.12;
@@ -26,11 +27,15 @@ const DROP_DOUBT: f64 = 0.5;
 const VAIN_MIN: u32 = 3;
 /// Strength of an edge that is blocked without anything saying by what: other causes look like this.
 const SILENT_STRENGTH: f64 = 0.6;
+/// Fit below which commonality says nothing.
+const FIT_MIN: f64 = 0.5;
 
 /// See the module.
 #[must_use]
 pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
-    let mut findings = by_drop_records(scene);
+    let cut_off = nodes_cut_off(scene);
+    let mut findings = by_drop_records(scene, &cut_off);
+    findings.extend(cut_off.into_values());
     findings.extend(by_local_refusal(scene));
     let explained: BTreeSet<PodIx> = findings
         .iter()
@@ -48,6 +53,7 @@ pub fn blocked(edge: &EdgeView<'_>) -> bool {
             && trouble.vain >= VAIN_MIN
             && trouble.progress(edge.expected_rate) <= BLOCKED_PROGRESS_MAX
             && !edge.healed()
+            && !edge.flows_again()
     })
 }
 
@@ -70,18 +76,68 @@ impl Blame {
         self.words.clone_from(&flow.words);
         self.ends.insert(ends);
     }
+
+    fn evidence(&self, place: &str) -> Vec<String> {
+        let Self { count, words, .. } = self;
+        let ends: Vec<&str> = self.ends.iter().map(String::as_str).collect();
+        vec![
+            format!("{count} packets dropped by a rule ({words}) at {place}"),
+            format!("nothing comes through any more: {}", ends.join("; ")),
+        ]
+    }
+}
+
+/// The kernel named rules at a node, and what their victims have in common is that node.
+fn nodes_cut_off(scene: &Scene<'_>) -> BTreeMap<NodeIx, Finding> {
+    let mut at_nodes: BTreeMap<NodeIx, (Blame, BTreeSet<EdgeIx>)> = BTreeMap::new();
+    for flow in scene.drops.iter().filter(|flow| takes_all(scene, flow)) {
+        if let Some(node) = flow.at.as_ref().and_then(|at| scene.node(at)) {
+            let (blame, edges) = at_nodes.entry(node).or_default();
+            blame.add(flow, flow_words(scene, flow));
+            edges.extend(edges_of(scene, flow));
+        }
+    }
+    at_nodes.retain(|&node, (blame, edges)| blame.count >= DROPS_MIN && is_common(scene, node, edges));
+    let finding = |(node, (blame, _)): (NodeIx, (Blame, BTreeSet<EdgeIx>))| {
+        let evidence = blame.evidence(scene.nodes[node].name.as_str());
+        let finding = Finding {
+            mechanism: Mechanism::NetworkFilter,
+            place: Place::Node(node),
+            pods: scene.nodes[node].pods.clone(),
+            strength: strength_of(f64::from(blame.count), DROP_DOUBT, 0.97),
+            certainty: Certainty::Stated,
+            since_ns: blame.first_ns,
+            evidence,
+        };
+        (node, finding)
+    };
+    at_nodes.into_iter().map(finding).collect()
+}
+
+/// Of all places, `node` explains best which edges fare like `cut`. What its pods tell each other crosses no border.
+fn is_common(scene: &Scene<'_>, node: NodeIx, cut: &BTreeSet<EdgeIx>) -> bool {
+    let within = |end: &End| !end.pods().is_empty() && end.pods().iter().all(|&pod| scene.pods[pod].node == node);
+    let mut observations = Vec::new();
+    for (index, edge) in scene.edges.iter().enumerate() {
+        let affected = cut.contains(&index);
+        if affected || (edge.answers() > 0 && !(within(&edge.caller) && within(&edge.callee))) {
+            observations.push(Observation { edge: index, affected });
+        }
+    }
+    let best = explain(scene, &observations).into_iter().next();
+    best.is_some_and(|best| best.place == Place::Node(node) && best.fit >= FIT_MIN)
 }
 
 /// The kernel named a rule: blame the pods in whose namespace it is, or those that its victims have in common.
-fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
+fn by_drop_records(scene: &Scene<'_>, cut_off: &BTreeMap<NodeIx, Finding>) -> Vec<Finding> {
     let mut at_pods: BTreeMap<PodIx, Blame> = BTreeMap::new();
     let mut elsewhere: BTreeMap<PodIx, Blame> = BTreeMap::new();
     for flow in scene.drops.iter().filter(|flow| takes_all(scene, flow)) {
-        let ends = format!(
-            "{} → {}",
-            end_words(scene, &flow.client),
-            end_words(scene, &flow.server)
-        );
+        let node = flow.at.as_ref().and_then(|at| scene.node(at));
+        if node.is_some_and(|node| cut_off.contains_key(&node)) {
+            continue;
+        }
+        let ends = flow_words(scene, flow);
         match flow.at.as_ref().map(|at| scene.end(at)) {
             Some(End::Pod(pod)) => at_pods.entry(pod).or_default().add(flow, ends),
             Some(End::OneOf(_) | End::Outside) | None => {
@@ -97,26 +153,23 @@ fn by_drop_records(scene: &Scene<'_>) -> Vec<Finding> {
             scene,
             blamed.keys().copied().filter(|pod| blamed[pod].count >= DROPS_MIN),
         ) {
-            let count: u32 = pods.iter().map(|pod| blamed[pod].count).sum();
-            let ends: BTreeSet<&String> = pods.iter().flat_map(|pod| &blamed[pod].ends).collect();
-            let words = &blamed[&pods[0]].words;
-            findings.push(Finding {
-                mechanism: Mechanism::NetworkFilter,
-                place: Place::Service(service),
-                strength: strength_of(f64::from(count), DROP_DOUBT, 0.97),
-                certainty: Certainty::Stated,
-                since_ns: pods
+            let all = Blame {
+                count: pods.iter().map(|pod| blamed[pod].count).sum(),
+                first_ns: pods
                     .iter()
                     .map(|pod| blamed[pod].first_ns)
                     .min()
                     .unwrap_or(scene.now_ns),
-                evidence: vec![
-                    format!("{count} packets dropped by a rule ({words}) at {}", names(scene, &pods)),
-                    format!(
-                        "nothing comes through any more: {}",
-                        ends.into_iter().cloned().collect::<Vec<_>>().join("; ")
-                    ),
-                ],
+                words: blamed[&pods[0]].words.clone(),
+                ends: pods.iter().flat_map(|pod| &blamed[pod].ends).cloned().collect(),
+            };
+            findings.push(Finding {
+                mechanism: Mechanism::NetworkFilter,
+                place: Place::Service(service),
+                strength: strength_of(f64::from(all.count), DROP_DOUBT, 0.97),
+                certainty: Certainty::Stated,
+                since_ns: all.first_ns,
+                evidence: all.evidence(&names(scene, &pods)),
                 pods,
             });
         }
@@ -136,20 +189,19 @@ fn takes_all(scene: &Scene<'_>, flow: &DropFlow) -> bool {
     if edges_of(scene, flow).any(|edge| scene.edges[edge].healed()) {
         return false;
     }
-    let troubles: Vec<(Trouble, f64)> = edges_of(scene, flow)
-        .filter_map(|edge| {
-            scene.edges[edge]
-                .trouble
-                .map(|trouble| (trouble, scene.edges[edge].expected_rate))
-        })
-        .filter(|(trouble, _)| trouble.seconds >= PROGRESS_SECONDS_MIN)
+    let troubles: Vec<(&EdgeView<'_>, Trouble)> = edges_of(scene, flow)
+        .map(|edge| &scene.edges[edge])
+        .filter_map(|edge| edge.trouble.map(|trouble| (edge, trouble)))
+        .filter(|(_, trouble)| trouble.seconds >= PROGRESS_SECONDS_MIN)
         .collect();
     let only_handshakes = flow.syn_count == flow.count && flow.count >= DROPS_MIN;
     if troubles.is_empty() {
         return certain && only_handshakes && flow.frames >= 2;
     }
-    troubles.iter().all(|(trouble, expected_rate)| {
-        let nothing = trouble.progress(*expected_rate) <= progress_max && (certain || trouble.vain >= 2 * VAIN_MIN);
+    troubles.iter().all(|(edge, trouble)| {
+        let nothing = trouble.progress(edge.expected_rate) <= progress_max
+            && !edge.flows_again()
+            && (certain || trouble.vain >= 2 * VAIN_MIN);
         let no_new_connection = certain && only_handshakes && trouble.opened == 0 && trouble.attempted >= VAIN_MIN;
         nothing || no_new_connection
     })
@@ -222,7 +274,7 @@ fn by_silence(scene: &Scene<'_>, explained: &BTreeSet<PodIx>) -> Vec<Finding> {
         }
     }
     let best = explain(scene, &observations).into_iter().next();
-    let Some(best) = best.filter(|best| best.fit >= 0.5) else {
+    let Some(best) = best.filter(|best| best.fit >= FIT_MIN) else {
         return Vec::new();
     };
     let words = if refused > 0 {
@@ -245,6 +297,14 @@ fn by_silence(scene: &Scene<'_>, explained: &BTreeSet<PodIx>) -> Vec<Finding> {
         evidence: vec![words],
         pods: best.pods,
     }]
+}
+
+fn flow_words(scene: &Scene<'_>, flow: &DropFlow) -> String {
+    format!(
+        "{} → {}",
+        end_words(scene, &flow.client),
+        end_words(scene, &flow.server)
+    )
 }
 
 fn end_words(scene: &Scene<'_>, end: &End) -> String {

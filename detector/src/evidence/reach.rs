@@ -10,7 +10,7 @@ use gauntlet_probes::frame::{MonotonicNanos, ProcessEventKind};
 
 use super::drops::DropClass;
 use super::filter::blocked;
-use super::{Certainty, Finding, by_service, hang, names, strength_of};
+use super::{Certainty, Finding, by_service, deserted, hang, names, strength_of};
 use crate::commonality::Place;
 use crate::diagnosis::Mechanism;
 use crate::scene::{EdgeView, End, PodIx, Scene};
@@ -28,6 +28,9 @@ const CRASH_LOOP_FACTOR: f64 = 1.4;
 const CRASH_LOOP_SECONDS_MAX: f64 = 10.0;
 /// Seconds between two ends that are two, and not the processes of one pod ending together.
 const CRASH_APART_SECONDS: f64 = 1.0;
+/// Time that an inventory may take to say that a pod was relieved before it was told to end, nanoseconds. Who ends by
+/// itself is missed later: somebody has to notice first.
+const RELIEVED_NS: MonotonicNanos = 500_000_000;
 /// Unreachable connections or packets without a route, without which nothing is said.
 const UNREACHABLE_MIN: u32 = 3;
 
@@ -48,6 +51,7 @@ pub fn otherwise_explained(scene: &Scene<'_>, edge: &EdgeView<'_>) -> bool {
         .client
         .as_ref()
         .is_some_and(|flow| flow.unreachable > 0 || flow.neighbour_retransmits > 0)
+        || deserted::leads_nowhere(scene, edge)
         || late_answers(scene, edge) >= LATE_MIN
         || edge.now.value.sides().any(|flow| flow.queue_retransmits > 0)
         || edge.callee.pods().iter().any(|&pod| {
@@ -114,6 +118,10 @@ fn crashes(scene: &Scene<'_>) -> Vec<Finding> {
         let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
             continue;
         };
+        let relieved_ns = scene.inventory().relieved_ns(scene.pods[pod].name);
+        if relieved_ns.is_some_and(|at_ns| at_ns <= first.0 + RELIEVED_NS) {
+            continue;
+        }
         let met = reception(scene, pod);
         let interval = ends
             .iter()
@@ -225,8 +233,10 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
         } else {
             edge.now.value.best().map_or(0, |flow| flow.refused)
         };
-        let known = edge.norm.busy_cells > 0 || edge.answers() > 0;
-        for &pod in edge.callee.pods().iter().filter(|_| known && refused > 0) {
+        for &pod in edge.callee.pods().iter().filter(|_| refused > 0) {
+            if !scene.served(pod) {
+                continue;
+            }
             let resets = no_socket_resets(scene, pod);
             if resets.count > 0 && resets.frames >= 2 && abnormal_ends(scene, pod).is_empty() {
                 refusing.entry(pod).or_insert((0, resets)).0 += refused;
@@ -237,6 +247,10 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
     for (service, pods) in by_service(scene, refusing.keys().copied()) {
         let refused: u32 = pods.iter().map(|pod| refusing[pod].0).sum();
         if refused < REFUSED_MIN {
+            continue;
+        }
+        if !pods.iter().any(|&pod| deserted::runs(scene, pod)) {
+            findings.push(nothing_runs(scene, service, refused, &refusing));
             continue;
         }
         let other_port = pods.iter().any(|pod| refusing[pod].1.other_port);
@@ -268,10 +282,41 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Pods of `service` refuse because the program that should serve there was never started, or has not come back.
+fn nothing_runs(
+    scene: &Scene<'_>,
+    service: ServiceIx,
+    refused: u32,
+    refusing: &BTreeMap<PodIx, (u32, NoSocket)>,
+) -> Finding {
+    let pods: Vec<PodIx> = refusing
+        .keys()
+        .copied()
+        .filter(|&pod| scene.pods[pod].service == service)
+        .collect();
+    Finding {
+        mechanism: Mechanism::ProcessCrash,
+        place: Place::Service(service),
+        strength: strength_of(f64::from(refused), REFUSAL_DOUBT, 0.9),
+        certainty: Certainty::Stated,
+        since_ns: pods
+            .iter()
+            .map(|pod| refusing[pod].1.first_ns)
+            .min()
+            .unwrap_or(scene.now_ns),
+        evidence: vec![format!(
+            "{refused} connections refused by the kernels of {}, in which no program runs",
+            names(scene, &pods)
+        )],
+        pods,
+    }
+}
+
 /// A virtual address that leads to where no pod is.
 fn misdirected(scene: &Scene<'_>) -> Vec<Finding> {
     let mut services: BTreeMap<ServiceIx, (u32, MonotonicNanos)> = BTreeMap::new();
-    for edge in scene.edges.iter().filter(|edge| edge.callee == End::Outside) {
+    let outside = |edge: &&EdgeView<'_>| edge.callee == End::Outside && !deserted::leads_nowhere(scene, edge);
+    for edge in scene.edges.iter().filter(outside) {
         let Some(service) = scene.dialled(edge) else { continue };
         let vain = edge.now.value.vain();
         if vain >= UNREACHABLE_MIN && edge.answers() == 0 {

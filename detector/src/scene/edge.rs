@@ -86,6 +86,18 @@ impl EdgeView<'_> {
         self.memory.track.recent()
     }
 
+    /// The virtual service that the caller dialled last.
+    #[must_use]
+    pub fn via(&self) -> Option<&str> {
+        self.memory.via.as_deref()
+    }
+
+    /// Requests are made on it, now or usually.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.norm.busy_cells > 0 || self.now.value.best().is_some_and(|flow| flow.requests > 0)
+    }
+
     /// Answers in the current window.
     #[must_use]
     pub fn answers(&self) -> u32 {
@@ -99,6 +111,19 @@ impl EdgeView<'_> {
         let answers = latest.value.best().map_or(0, |flow| flow.responses);
         let failed = latest.value.best().map_or(0, Flow::failed_connects) + latest.value.dropped;
         answers > 0 && failed == 0 && f64::from(answers) >= HEALED_SHARE * self.expected_rate * latest.seconds
+    }
+
+    /// Nothing has failed for a while, and answers have come: however much failed before, and however little is asked, it
+    /// comes through again.
+    #[must_use]
+    pub fn flows_again(&self) -> bool {
+        let since = self.recent().rev().take_while(|tick| !tick.value.troubled());
+        let (mut seconds, mut answers) = (0.0, 0);
+        for tick in since {
+            seconds += tick.seconds;
+            answers += tick.value.best().map_or(0, |flow| flow.responses);
+        }
+        answers > 0 && seconds + 0.01 >= HEALED_SECONDS
     }
 
     /// Enough was seen, and enough is expected in the current window, to miss it.

@@ -1,6 +1,6 @@
 //! What faults do to simulated traffic, following the table of signatures that was measured on a real kernel.
 
-use gauntlet_probes::entity::PodName;
+use gauntlet_probes::entity::{Peer, PodName};
 use gauntlet_probes::frame::{
     Direction, DnsSample, DropSample, L7Sample, LatencyHistogram, ProcessEvent, ProcessEventKind, RetransmitCount,
     SideSample, Transport,
@@ -8,7 +8,7 @@ use gauntlet_probes::frame::{
 use rand::Rng;
 
 use super::spec::Kind;
-use super::{Sim, TICKS, empty_l7};
+use super::{Sim, TICKS, cluster, empty_l7};
 
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -41,7 +41,7 @@ impl Fault {
     }
 }
 
-fn hits(sim: &Sim, kinds: &[&str], pod: usize) -> Option<f64> {
+pub fn hits(sim: &Sim, kinds: &[&str], pod: usize) -> Option<f64> {
     let fault = &sim.active.as_ref()?.fault;
     (kinds.contains(&fault.kind.as_str()) && fault.pods.contains(&pod)).then_some(fault.value)
 }
@@ -74,7 +74,7 @@ pub fn evicts(sim: &Sim, pod: usize) -> Option<f64> {
 /// Memory in use and its limit, bytes.
 pub fn memory(sim: &Sim, pod: usize) -> (u64, u64) {
     let limit_bytes = 64 << 20;
-    let full = evicts(sim, pod).is_some();
+    let full = evicts(sim, pod).is_some() || hits(sim, &["starve"], pod).is_some();
     (
         if full { limit_bytes - (1 << 20) } else { limit_bytes / 2 },
         limit_bytes,
@@ -94,7 +94,9 @@ pub fn network_ms(sim: &Sim, caller: Option<usize>, callee: usize) -> f64 {
 }
 
 pub fn reachable(sim: &Sim, (_, callee): (Option<usize>, usize)) -> bool {
-    let cut = ["filter", "reject", "silent", "port", "pause", "mute", "down"];
+    let cut = [
+        "filter", "reject", "silent", "port", "pause", "mute", "down", "freeze", "cut", "unselect", "scale",
+    ];
     hits(sim, &cut, callee).is_none() && sim.down_until[callee].is_none()
 }
 
@@ -109,24 +111,35 @@ pub fn before_tick(sim: &mut Sim) {
     let first = now == since + 1;
     match fault.kind.as_str() {
         "flush" if first => fault.pods.iter().for_each(|&pod| sim.flushed_at[pod] = Some(now)),
-        "kill" | "oom" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
+        "starve" if first => {
             for &pod in &fault.pods {
-                sim.down_until[pod] = Some(now + 4);
-                sim.frame.events.push(ProcessEvent {
-                    at_ns: sim.now_ns(),
-                    pod: PodName::new(sim.app.pods[pod].name.clone()),
-                    tgid: 1000 + now as u32,
-                    comm: "server".to_owned(),
-                    kind: if fault.kind == "oom" {
-                        ProcessEventKind::OomKilled
-                    } else {
-                        ProcessEventKind::Signalled(9)
-                    },
-                });
+                end_process(sim, pod, ProcessEventKind::OomKilled);
+            }
+        }
+        "kill" | "oom" if (now - since - 1).is_multiple_of((fault.value * TICKS as f64) as u64) => {
+            let kind = if fault.kind == "oom" {
+                ProcessEventKind::OomKilled
+            } else {
+                ProcessEventKind::Signalled(9)
+            };
+            for &pod in &fault.pods {
+                end_process(sim, pod, kind);
             }
         }
         _ => (),
     }
+}
+
+/// A pod's process ends, and comes back after some ticks.
+fn end_process(sim: &mut Sim, pod: usize, kind: ProcessEventKind) {
+    sim.down_until[pod] = Some(sim.tick + 4);
+    sim.frame.events.push(ProcessEvent {
+        at_ns: sim.now_ns(),
+        pod: PodName::new(sim.app.pods[pod].name.clone()),
+        tgid: 1000 + sim.tick as u32,
+        comm: "server".to_owned(),
+        kind,
+    });
 }
 
 /// The outcome of a call that a fault keeps from its server; `None` if it gets there.
@@ -137,7 +150,10 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
         refused(sim, caller, callee);
         return Some((0.3, false));
     }
-    if hits(sim, &["pause"], callee).is_some() {
+    if let Some(outcome) = cluster::nowhere(sim, caller, callee) {
+        return Some(outcome);
+    }
+    if hits(sim, &["pause", "freeze"], callee).is_some() {
         return Some((hang(sim, caller, callee), false));
     }
     if hits(sim, &["mute"], callee).is_some() {
@@ -169,7 +185,7 @@ pub fn intercept(sim: &mut Sim, caller: Option<usize>, callee: usize) -> Option<
             return Some((0.3, false));
         }
     }
-    if hits(sim, &["filter", "silent"], callee).is_some() {
+    if hits(sim, &["filter", "silent"], callee).is_some() || cluster::cut_between(sim, caller, callee).is_some() {
         return Some((blocked(sim, caller, callee), false));
     }
     let loss = [caller, Some(callee)]
@@ -318,7 +334,8 @@ fn dropped(sim: &mut Sim, caller: Option<usize>, callee: usize, reason: &str, sy
 
 /// First what is open falls silent, then nothing opens.
 fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
-    let recorded = hits(sim, &["filter"], callee).is_some();
+    let cut = cluster::cut_between(sim, caller, callee);
+    let recorded = hits(sim, &["filter"], callee).is_some() || cut.is_some();
     let kind = kind_of(sim, callee);
     let pool = sim.pools.get_mut(&(caller, callee)).unwrap();
     let was_open = pool.open > 0;
@@ -337,7 +354,7 @@ fn blocked(sim: &mut Sim, caller: Option<usize>, callee: usize) -> f64 {
     }
     if recorded {
         sim.frame.drops.push(DropSample {
-            at: Some(sim.app.peer(callee)),
+            at: Some(cut.map_or_else(|| sim.app.peer(callee), Peer::Node)),
             reason: "NETFILTER_DROP".to_owned(),
             symbol: "nft_do_chain".to_owned(),
             direction: Direction::Ingress,
@@ -359,7 +376,7 @@ pub fn look_ups(sim: &mut Sim) {
     let Some(server) = sim.app.pods.iter().position(|pod| pod.name.starts_with("dns")) else {
         return;
     };
-    let unanswered = hits(sim, &["nodns"], server).is_some();
+    let unanswered = hits(sim, &["nodns", "scale"], server).is_some();
     let late_ms = hits(sim, &["slowdns"], server);
     for client in 0..sim.app.pods.len() {
         if sim.app.services[sim.app.pods[client].service].calls.is_empty() {
@@ -373,7 +390,7 @@ pub fn look_ups(sim: &mut Sim) {
             .count() as u32;
         let mut sample = DnsSample {
             client: sim.app.peer(client),
-            server: sim.app.peer(server),
+            server: cluster::name_server(sim, server),
             queries,
             responses: answered,
             nxdomain: 0,
@@ -398,8 +415,9 @@ pub fn named(sim: &mut Sim, pod: usize) -> (f64, bool) {
         return (0.0, true);
     };
     let calls = !sim.app.services[sim.app.pods[pod].service].calls.is_empty();
+    let asks_in_vain = fault.pods.iter().any(|&pod| sim.app.pods[pod].name.starts_with("dns"));
     match fault.kind.as_str() {
-        "nodns" if calls && sim.rng.random_bool(0.5) => (50.0, false),
+        "nodns" | "scale" if calls && asks_in_vain && sim.rng.random_bool(0.5) => (50.0, false),
         "slowdns" if calls && sim.rng.random_bool(0.5) => (fault.value, true),
         _ => (0.0, true),
     }

@@ -8,6 +8,7 @@
     reason = "each test binary uses a part of it"
 )]
 
+pub mod cluster;
 pub mod faults;
 pub mod spec;
 
@@ -59,6 +60,8 @@ pub struct Sim {
     pub down_until: Vec<Option<u64>>,
     pub active: Option<Active>,
     pub stall: bool,
+    /// What the API has said since it was last asked.
+    pub news: Vec<InventoryLine>,
 }
 
 impl Sim {
@@ -78,6 +81,7 @@ impl Sim {
             down_until: vec![None; pods],
             active: None,
             stall: false,
+            news: Vec::new(),
         }
     }
 
@@ -125,9 +129,11 @@ impl Sim {
 
     pub fn begin(&mut self, fault: Fault) {
         self.active = Some(Active::new(fault, self.tick));
+        self.news.extend(cluster::begun(self));
     }
 
     pub fn end(&mut self) {
+        self.news.extend(cluster::ended(self));
         self.active = None;
         for pool in self.pools.values_mut() {
             (pool.unread, pool.unread_since) = (0, None);
@@ -187,7 +193,10 @@ impl Sim {
                 server: Some(tick.server),
             });
         }
-        for pod in 0..self.app.pods.len() {
+        for pod in (0..self.app.pods.len())
+            .filter(|&pod| !cluster::is_gone(self, pod))
+            .collect::<Vec<_>>()
+        {
             let usage = self.usage(pod);
             self.frame.pods.push(PodSample {
                 pod: PodName::new(self.app.pods[pod].name.clone()),
@@ -195,10 +204,16 @@ impl Sim {
             });
         }
         for node in 0..self.app.node_count {
-            let cpu_ns = (0..self.app.pods.len())
+            let pods_ns: u64 = (0..self.app.pods.len())
                 .filter(|&pod| self.app.pods[pod].node == node)
                 .map(|pod| self.cpu_ns[pod])
                 .sum();
+            let agents_ns = if cluster::is_frozen(self, node) {
+                0
+            } else {
+                cluster::AGENTS_NS
+            };
+            let cpu_ns = pods_ns + agents_ns;
             let usage = UsageSample {
                 cpu_ns: Some(cpu_ns),
                 run_queue_wait_ns: Some(cpu_ns / 5),
@@ -291,8 +306,15 @@ impl Sim {
         answered: bool,
     ) {
         let protocol = self.app.services[self.app.pods[callee].service].kind.protocol();
+        let pool = self.pools.get_mut(&(caller, callee)).unwrap();
+        let opens = pool.open == 0;
+        pool.open = pool.open.max(1);
         let rtt_us = (250.0 + 1e3 * faults::network_ms(self, caller, callee)) as u32;
         let tick = self.edges.entry((caller, callee)).or_default();
+        for side in [&mut tick.client, &mut tick.server] {
+            side.connects_attempted += u32::from(opens);
+            side.connects_opened += u32::from(opens);
+        }
         tick.client.srtt_us_median = Some(rtt_us);
         tick.server.srtt_us_median = Some(rtt_us);
         tick.client.bytes_sent += 60;

@@ -138,9 +138,11 @@ impl App {
         let of = |name: &str| self.pods.iter().position(|pod| pod.name == name);
         let all = |name: &str| {
             let service = self.services.iter().position(|service| service.name == name);
-            service
-                .map(|service| self.pods_of(service).collect::<Vec<_>>())
-                .unwrap_or_default()
+            let on_node = |pod: &usize| name == format!("node-{}", self.pods[*pod].node);
+            service.map_or_else(
+                || (0..self.pods.len()).filter(on_node).collect(),
+                |service| self.pods_of(service).collect::<Vec<_>>(),
+            )
         };
         wanted
             .into_iter()
