@@ -143,25 +143,47 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
 
     /// Takes what comes until `deadline`, or until a stop is asked for.
     async fn listen_until(&mut self, deadline: Instant) {
-        while !self.observed.interrupted {
+        let mut cancel = self.cancel.clone();
+        let asked_to_stop = async move {
+            // Whoever could ask is gone: that is a stop as well.
+            let _closed = cancel.wait_for(|stop| *stop).await;
+        };
+        if self.observed.interrupted {
+            return;
+        }
+        let stopped = self
+            .meanwhile(async {
+                tokio::select! {
+                    biased;
+                    () = asked_to_stop => true,
+                    () = sleep_until(deadline) => false,
+                }
+            })
+            .await;
+        if stopped {
+            self.observed.interrupted = true;
+            self.recorder.warn("interrupted: recovering");
+        }
+    }
+
+    /// Awaits `work` and takes what comes meanwhile: what detectors say and what becomes of pods is news whatever the harness
+    /// is at.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        let mut has_load = true;
+        loop {
             tokio::select! {
                 biased;
-                changed = self.cancel.changed() => {
-                    if changed.is_err() || *self.cancel.borrow() {
-                        self.observed.interrupted = true;
-                        self.recorder.warn("interrupted: recovering");
-                    }
-                }
-                () = sleep_until(deadline) => break,
+                done = &mut work => return done,
                 news = self.panel.next() => self.hear(news),
                 lines = self.watched.changes.next() => {
                     self.panel.tell(&lines);
                     self.injector.set_surroundings(surroundings(self.watched.cluster));
                 }
-                second = self.seconds.recv() => match second {
+                second = self.seconds.recv(), if has_load => match second {
                     Ok(second) => self.second(&second),
                     Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => sleep_until(deadline).await,
+                    Err(RecvError::Closed) => has_load = false,
                 },
             }
         }
@@ -218,7 +240,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
                     && one.next_probe <= now
                     && now < one.effect_until
                 {
-                    probe(&mut self.observed.faults[one.record], one, self.injector, self.recorder).await;
+                    self.probe(one).await;
                     one.next_probe = Instant::now() + PROBE_EVERY;
                 }
                 let probing = self.observed.faults[one.record].onset_ns.is_none() && now < one.effect_until;
@@ -242,7 +264,8 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
             ..FaultRecord::default()
         };
         let now = Instant::now();
-        let injected = self.injector.inject(&step.fault).await;
+        let injector = self.injector;
+        let injected = self.meanwhile(injector.inject(&step.fault)).await;
         let index = self.observed.faults.len();
         let active = match injected {
             Ok(injection) => {
@@ -278,7 +301,7 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     async fn recover(&mut self, active: Active) {
         let Active { injection, record, .. } = active;
         let (fault, subject) = (injection.fault().id.clone(), injection.subject());
-        let error = match injection.recover().await {
+        let error = match self.meanwhile(injection.recover()).await {
             Ok(recovered) => {
                 self.observed.faults[record].recovered_ns = Some(recovered.at_ns);
                 self.recorder
@@ -294,46 +317,46 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     }
 
     /// Waits until the effect is no longer measured; says so if it stays or cannot be told.
-    async fn gone(&self, subject: &Subject) -> Option<String> {
+    async fn gone(&mut self, subject: &Subject) -> Option<String> {
         let within = subject.gone_within().max(self.watched.cluster.recovers_within());
-        match await_recovered(self.injector, subject, within).await {
+        let injector = self.injector;
+        match self.meanwhile(await_recovered(injector, subject, within)).await {
             Effect::Absent { .. } | Effect::NotApplicable => None,
             Effect::Present { measured, .. } => Some(format!("the effect outlasts its undo: {measured}")),
             Effect::Unmeasured { reason } => Some(format!("recovery could not be measured: {reason}")),
         }
     }
-}
 
-/// Looks for the effect once. It must be proven on every pod. It began between the last probe that found it nowhere and
-/// the first that found it somewhere, and the onset is the earlier end of that gap (at the earliest the injection): a
-/// detector that was quicker than the next probe raised no false alarm, and none is given the time between.
-async fn probe(record: &mut FaultRecord, active: &mut Active, injector: &Injector, recorder: &mut Recorder<'_>) {
-    let began_ns: MonotonicNanos = monotonic_ns();
-    match verify_effect(injector, &active.injection.subject()).await {
-        Effect::Present { measured, .. } => {
-            let active_at_ns = active.injection.active_at_ns();
-            let onset_ns = active.absent_at_ns.unwrap_or(active_at_ns).max(active_at_ns);
-            record.onset_ns = Some(onset_ns);
-            record.measured = Some(measured.clone());
-            recorder.event_at(
-                onset_ns,
-                RunEvent::EffectProven {
-                    fault: record.fault.clone(),
-                    measured,
-                },
-            );
-        }
-        Effect::Absent { measured, partly, .. } => {
-            // Arrivals are counted per second and are our own: a surge is there from its injection, and known a second later.
-            let is_known_late = matches!(active.injection.fault().kind, FaultKind::LoadSurge { .. });
-            active.is_felt |= partly;
-            if !active.is_felt && !is_known_late {
-                active.absent_at_ns = Some(began_ns);
+    /// Looks for the effect once. It must be proven on every pod. It began between the last probe that found it nowhere and
+    /// the first that found it somewhere, and the onset is the earlier end of that gap (at the earliest the injection): a
+    /// detector that was quicker than the next probe raised no false alarm, and none is given the time between.
+    async fn probe(&mut self, active: &mut Active) {
+        let began_ns: MonotonicNanos = monotonic_ns();
+        let (injector, subject) = (self.injector, active.injection.subject());
+        let effect = self.meanwhile(verify_effect(injector, &subject)).await;
+        let record = &mut self.observed.faults[active.record];
+        match effect {
+            Effect::Present { measured, .. } => {
+                let active_at_ns = active.injection.active_at_ns();
+                let onset_ns = active.absent_at_ns.unwrap_or(active_at_ns).max(active_at_ns);
+                record.onset_ns = Some(onset_ns);
+                record.measured = Some(measured.clone());
+                let fault = record.fault.clone();
+                self.recorder
+                    .event_at(onset_ns, RunEvent::EffectProven { fault, measured });
             }
-            record.measured = Some(measured);
+            Effect::Absent { measured, partly, .. } => {
+                // Arrivals are counted per second and are our own: a surge is there from its injection, and known a second later.
+                let is_known_late = matches!(active.injection.fault().kind, FaultKind::LoadSurge { .. });
+                active.is_felt |= partly;
+                if !active.is_felt && !is_known_late {
+                    active.absent_at_ns = Some(began_ns);
+                }
+                record.measured = Some(measured);
+            }
+            Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
+            Effect::NotApplicable => record.measured = Some("nothing to be measured".to_owned()),
         }
-        Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
-        Effect::NotApplicable => record.measured = Some("nothing to be measured".to_owned()),
     }
 }
 
