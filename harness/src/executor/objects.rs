@@ -13,8 +13,8 @@ use super::ExecutorError;
 use super::order::ShardOrder;
 use crate::target::kind::names::{MANAGED_BY, MANAGED_BY_LABEL};
 
-/// Which execution an object belongs to.
-pub const EXECUTION_LABEL: &str = "gauntlet-execution";
+pub use crate::target::kind::names::EXECUTION_LABEL;
+
 /// Only results have it: the index of their shard, from 1.
 pub const RECORD_LABEL: &str = "gauntlet-record";
 /// Only orders have it.

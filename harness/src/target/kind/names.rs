@@ -12,6 +12,8 @@ pub const PART_OF_LABEL: &str = "app.kubernetes.io/part-of";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`].
 pub const MANAGED_BY: &str = "gauntlet";
+/// Label: the execution of a suite in pods to which the object belongs, and which removes it.
+pub const EXECUTION_LABEL: &str = "gauntlet-execution";
 /// Label that Kubernetes puts on each pod of a StatefulSet: the pod's name.
 pub const REPLICA_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 /// The ConfigMap with the application's declaration.

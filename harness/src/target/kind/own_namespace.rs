@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::api::{ApiError, call};
 use super::handles;
 use super::inventory::cgroup_uid;
-use super::names::{MANAGED_BY, MANAGED_BY_LABEL};
+use super::names::{EXECUTION_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use super::ready::{self, NotReady};
 use crate::target::local::cgroup::{CgroupError, Hierarchies};
 
@@ -31,8 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub enum NamespaceError {
     /// It is somebody else's.
     #[error(
-        "namespace {namespace} exists and is not Gauntlet's (it has no label {MANAGED_BY_LABEL}={MANAGED_BY}); nothing was \
-         touched: choose another --namespace"
+        "namespace {namespace} exists and is no run's (it has no label {MANAGED_BY_LABEL}={MANAGED_BY}, or belongs to a suite \
+         that runs in pods); nothing was touched: choose another --namespace"
     )]
     OfOthers {
         /// The namespace.
@@ -220,8 +220,8 @@ async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Option<Namespac
 }
 
 fn is_ours(namespace: &Namespace) -> bool {
-    let label = namespace.labels().get(MANAGED_BY_LABEL);
-    label.is_some_and(|value| value == MANAGED_BY)
+    let labels = namespace.labels();
+    labels.get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY) && !labels.contains_key(EXECUTION_LABEL)
 }
 
 #[cfg(test)]
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_ours_by_its_label_alone() {
+    fn a_namespace_is_ours_by_its_labels_alone() {
         let with = |labels: &[(&str, &str)]| Namespace {
             metadata: ObjectMeta {
                 labels: Some(
@@ -248,6 +248,13 @@ mod tests {
             (&[("app.kubernetes.io/managed-by", "helm")], false),
             (&[("kubernetes.io/metadata.name", "gauntlet")], false),
             (&[("app.kubernetes.io/managed-by", "gauntlet")], true),
+            (
+                &[
+                    ("app.kubernetes.io/managed-by", "gauntlet"),
+                    ("gauntlet-execution", "nightly"),
+                ],
+                false,
+            ),
         ] {
             assert_eq!(is_ours(&with(labels)), ours, "{labels:?}");
         }
@@ -261,8 +268,8 @@ mod tests {
         assert!(refusal.is_unavailable());
         assert_eq!(
             refusal.to_string(),
-            "namespace shop exists and is not Gauntlet's (it has no label app.kubernetes.io/managed-by=gauntlet); nothing was \
-             touched: choose another --namespace"
+            "namespace shop exists and is no run's (it has no label app.kubernetes.io/managed-by=gauntlet, or belongs to a suite \
+             that runs in pods); nothing was touched: choose another --namespace"
         );
     }
 }
