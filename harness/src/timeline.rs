@@ -328,8 +328,9 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
     }
 
     /// Looks for the effect once. It must be proven on every pod. It began between the last probe that found it nowhere and
-    /// the first that found it somewhere, and the onset is the earlier end of that gap (at the earliest [`earliest_onset_ns`]):
-    /// a detector that was quicker than the next probe raised no false alarm, and none is given the time between.
+    /// the first that found it somewhere, and the onset is the earlier end of that gap (at the earliest the request: a
+    /// killed process is missed before the injector has returned): a detector that was quicker than the next probe raised no
+    /// false alarm, and none is given the time between.
     async fn probe(&mut self, active: &mut Active) {
         let began_ns: MonotonicNanos = monotonic_ns();
         let (injector, subject) = (self.injector, active.injection.subject());
@@ -337,8 +338,8 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
         let record = &mut self.observed.faults[active.record];
         match effect {
             Effect::Present { measured, .. } => {
-                let earliest_ns = earliest_onset_ns(&active.injection);
-                let onset_ns = active.absent_at_ns.unwrap_or(earliest_ns).max(earliest_ns);
+                let asked_ns = active.injection.requested_at_ns();
+                let onset_ns = active.absent_at_ns.unwrap_or(asked_ns).max(asked_ns);
                 record.onset_ns = Some(onset_ns);
                 record.measured = Some(measured.clone());
                 let fault = record.fault.clone();
@@ -357,15 +358,6 @@ impl<'run, 'sinks> Timeline<'run, 'sinks> {
             Effect::Unmeasured { reason } => record.measured = Some(format!("not measured: {reason}")),
             Effect::NotApplicable => record.measured = Some("nothing to be measured".to_owned()),
         }
-    }
-}
-
-/// Since when a fault may be felt: since it was made. What is asked of a cluster's API, though, is carried out while it is being
-/// asked, object by object, and may be felt before the last answer.
-fn earliest_onset_ns(injection: &Injection) -> MonotonicNanos {
-    match injection.fault().kind.needs_kubernetes() {
-        true => injection.requested_at_ns(),
-        false => injection.active_at_ns(),
     }
 }
 
