@@ -43,18 +43,22 @@ pub fn stuck(scene: &Scene<'_>, pod: PodIx) -> bool {
         if let Some(server) = &edge.now.value.server {
             let age_ns_min = UNREAD_AGE_NS as f64 * scene.threshold_factor();
             waiting |= server.unread_connections > 0 && server.unread_age_ns as f64 >= age_ns_min;
-            waiting |= server.accept_backlog > 0 && edge.now.seconds >= SILENT_SECONDS;
         }
         let mut seconds = 0.0;
+        // A caller that has just come waits in the moment of a look, too: only who is not let in for long is kept waiting.
+        let mut kept_waiting = true;
         for tick in edge.recent().rev() {
             if tick.value.at_server().is_some_and(|flow| flow.responses > 0) {
                 return false;
             }
+            let server = tick.value.server.as_ref();
+            kept_waiting &= server.is_some_and(|flow| flow.accept_backlog > 0);
             seconds += tick.seconds;
             if seconds >= SILENT_SECONDS {
                 break;
             }
         }
+        waiting |= kept_waiting && seconds >= SILENT_SECONDS;
     }
     waiting
 }
