@@ -66,7 +66,6 @@ pub struct SocketName {
     pub local_port: u16,
     pub remote_port: u16,
     pub netns: u32,
-    pub netns_cookie: u64,
 }
 
 /// Inode and cookie of a socket's network namespace.
@@ -132,7 +131,7 @@ pub unsafe fn socket_name(sock: *const c_void) -> Option<SocketName> {
         } else {
             return None;
         };
-        let (netns, netns_cookie) = socket_netns(sock);
+        let (netns, _) = socket_netns(sock);
         let remote_port: u16 = field(sock, offset!(sock_dport));
         let local_port: u16 = field(sock, offset!(sock_num));
         Some(SocketName {
@@ -141,7 +140,6 @@ pub unsafe fn socket_name(sock: *const c_void) -> Option<SocketName> {
             local_port,
             remote_port: u16::from_be(remote_port),
             netns,
-            netns_cookie,
         })
     }
 }

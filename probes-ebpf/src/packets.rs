@@ -10,6 +10,7 @@ use crate::dns;
 use crate::kernel::mapped;
 use crate::l7;
 use crate::maps::CONNS;
+use crate::sockets::pick_up;
 
 /// Hook: cgroup_skb ingress, since 4.10. Runs when a socket is about to receive a packet.
 #[cgroup_skb(ingress)]
@@ -93,7 +94,14 @@ fn tcp(ctx: &SkBuffContext, at: usize, egress: bool) {
     }
     // SAFETY: the context of a cgroup_skb program.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) };
-    let Some(conn) = CONNS.get_ptr_mut(cookie) else { return };
+    let conn = match CONNS.get_ptr_mut(cookie) {
+        Some(conn) => conn,
+        // SAFETY: the context of a cgroup_skb program.
+        None => unsafe { pick_up(ctx.skb.skb, cookie) },
+    };
+    if conn.is_null() {
+        return;
+    }
     // SAFETY: `conn` points into a map value.
     unsafe {
         if egress && (*conn).local_port == 0 {
@@ -191,9 +199,7 @@ unsafe fn count(ctx: &SkBuffContext, conn: *mut Conn, length: u32, egress: bool,
     unsafe {
         if !egress {
             (*conn).bytes_received += u64::from(length);
-            if (*conn).unread_since_ns == 0 {
-                (*conn).unread_since_ns = now;
-            }
+            (*conn).received_ns = now;
             return;
         }
         (*conn).bytes_sent += u64::from(length);

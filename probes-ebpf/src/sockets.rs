@@ -1,19 +1,19 @@
-//! TCP sockets: their states, errors, retransmissions, and what their processes read.
+//! TCP sockets: their states, errors and retransmissions.
 
 use core::ffi::c_void;
+use core::ptr::null_mut;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skc_to_tcp_sock};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use gauntlet_abi::conn::{
-    CONN_COPIED_KNOWN, CONN_PICKED_UP, CONN_SERVED, Conn, RETRANSMIT_COUNTERS, RETRANSMIT_ERRORS, ROLE_CLIENT,
-    ROLE_SERVER, STATE_CLOSED, STATE_OPEN, STATE_OPENING,
+    CONN_PICKED_UP, Conn, RETRANSMIT_COUNTERS, RETRANSMIT_ERRORS, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED, STATE_OPEN,
+    STATE_OPENING,
 };
-use gauntlet_abi::record::{
-    LOST_CONNECTIONS, NETNS_ANY, OFFSET_MISSING, REASON_UNKNOWN, RECORD_SYNACK_RETRANSMIT, RecordKey,
-};
+use gauntlet_abi::record::{LOST_CONNECTIONS, NETNS_ANY, REASON_UNKNOWN, RECORD_SYNACK_RETRANSMIT, RecordKey};
 
-use crate::kernel::{AF_INET, AF_INET6, IPPROTO_TCP, SocketName, field, offset, socket_cgroup, socket_name};
+use crate::kernel::{AF_INET, AF_INET6, IPPROTO_TCP, field, offset, socket_cgroup, socket_name, socket_netns};
 use crate::maps::{CONN_ZERO, CONNS, NETNS, add_one_u32, count_lost, record};
 
 const TCP_ESTABLISHED: i32 = 1;
@@ -61,7 +61,6 @@ unsafe fn state_changed(sock: *const c_void, old: i32, new: i32) {
             };
             fill_port(conn, sock);
             (*conn).opened_ns = bpf_ktime_get_ns();
-            remember_copied(conn, sock);
             (*conn).state = STATE_OPEN;
             return;
         }
@@ -79,10 +78,14 @@ unsafe fn state_changed(sock: *const c_void, old: i32, new: i32) {
 /// Inserts a connection if its namespace is wanted.
 #[inline(always)]
 unsafe fn open(sock: *const c_void, cookie: u64, role: u8, state: u8, flags: u32) -> Option<*mut Conn> {
-    // SAFETY: `sock` is an argument of a tp_btf program, `conn` points into a map value.
+    // SAFETY: the verifier knows `sock` as a socket, `conn` points into a map value.
     unsafe {
-        let name = socket_name(sock)?;
-        if NETNS.get_ptr(name.netns).is_none() && NETNS.get_ptr(NETNS_ANY).is_none() {
+        let (netns, _) = socket_netns(sock);
+        if NETNS.get_ptr(netns).is_none() && NETNS.get_ptr(NETNS_ANY).is_none() {
+            return None;
+        }
+        let family: u16 = field(sock, offset!(sock_family));
+        if family != AF_INET && family != AF_INET6 {
             return None;
         }
         let zero = CONN_ZERO.get_ptr(0)?;
@@ -92,7 +95,7 @@ unsafe fn open(sock: *const c_void, cookie: u64, role: u8, state: u8, flags: u32
             return None;
         }
         let conn = CONNS.get_ptr_mut(cookie)?;
-        name_conn(conn, &name);
+        name_conn(conn, sock);
         (*conn).created_ns = bpf_ktime_get_ns();
         (*conn).cgroup_id = socket_cgroup(sock);
         (*conn).role = role;
@@ -102,16 +105,61 @@ unsafe fn open(sock: *const c_void, cookie: u64, role: u8, state: u8, flags: u32
     }
 }
 
-#[inline(always)]
-unsafe fn name_conn(conn: *mut Conn, name: &SocketName) {
-    // SAFETY: `conn` points into a map value.
+/// Takes in the open connection of a packet if its namespace is wanted: it is older than the probes, or than the wish.
+/// Null: it is not. A function of its own, because there is no room for it on the stack of its callers.
+///
+/// # Safety
+/// `skb` is the context of a running cgroup_skb program.
+#[inline(never)]
+pub unsafe fn pick_up(skb: *mut __sk_buff, cookie: u64) -> *mut Conn {
+    // SAFETY: as the caller says; the helper returns null or a TCP socket whose type the verifier knows.
     unsafe {
-        (*conn).netns = name.netns;
-        (*conn).netns_cookie = name.netns_cookie;
-        (*conn).local = name.local;
-        (*conn).remote = name.remote;
-        (*conn).local_port = name.local_port;
-        (*conn).remote_port = name.remote_port;
+        let sock = (*skb).__bindgen_anon_2.sk;
+        if sock.is_null() {
+            return null_mut();
+        }
+        let sock: *const c_void = bpf_skc_to_tcp_sock(sock.cast()).cast();
+        if sock.is_null() {
+            return null_mut();
+        }
+        let state: u8 = field(sock, offset!(sock_state));
+        if i32::from(state) != TCP_ESTABLISHED {
+            return null_mut();
+        }
+        // Nobody saw who opened it; listeners have the lower port almost everywhere.
+        let local: u16 = field(sock, offset!(sock_num));
+        let remote: u16 = field(sock, offset!(sock_dport));
+        let role = if local > u16::from_be(remote) {
+            ROLE_CLIENT
+        } else {
+            ROLE_SERVER
+        };
+        open(sock, cookie, role, STATE_OPEN, CONN_PICKED_UP).unwrap_or(null_mut())
+    }
+}
+
+/// Writes who the two ends are straight into the table: there is no room for them on the stack of packets' programs.
+///
+/// # Safety
+/// `conn` points into a map value; `sock` as for [`field`], of an internet family.
+#[inline(always)]
+unsafe fn name_conn(conn: *mut Conn, sock: *const c_void) {
+    /// The six bytes that make an IPv6 address of an IPv4 one, as the second word of its first half.
+    const MAPPED: u32 = 0xffff_u32.to_be();
+    // SAFETY: as the caller says.
+    unsafe {
+        let (local, remote) = (&raw mut (*conn).local, &raw mut (*conn).remote);
+        if field::<u16>(sock, offset!(sock_family)) == AF_INET {
+            local.cast::<[u32; 4]>().write([0, 0, MAPPED, field(sock, offset!(sock_rcv_saddr))]);
+            remote.cast::<[u32; 4]>().write([0, 0, MAPPED, field(sock, offset!(sock_daddr))]);
+        } else {
+            let (local_at, remote_at) = (offset!(sock_v6_rcv_saddr), offset!(sock_v6_daddr));
+            local.cast::<[u64; 2]>().write([field(sock, local_at), field(sock, local_at + 8)]);
+            remote.cast::<[u64; 2]>().write([field(sock, remote_at), field(sock, remote_at + 8)]);
+        }
+        ((*conn).netns, (*conn).netns_cookie) = socket_netns(sock);
+        (*conn).local_port = field(sock, offset!(sock_num));
+        (*conn).remote_port = u16::from_be(field(sock, offset!(sock_dport)));
     }
 }
 
@@ -121,37 +169,7 @@ unsafe fn fill_port(conn: *mut Conn, sock: *const c_void) {
     // SAFETY: as for `state_changed`.
     unsafe {
         if (*conn).local_port == 0 {
-            if let Some(name) = socket_name(sock) {
-                name_conn(conn, &name);
-            }
-        }
-    }
-}
-
-/// Notes how far the process has read.
-#[inline(always)]
-unsafe fn remember_copied(conn: *mut Conn, sock: *const c_void) {
-    if offset!(tcp_copied_seq) == OFFSET_MISSING {
-        return;
-    }
-    // SAFETY: the helper returns null or a TCP socket.
-    unsafe {
-        let tcp: *const c_void = bpf_skc_to_tcp_sock(sock.cast_mut()).cast();
-        if tcp.is_null() {
-            return;
-        }
-        (*conn).copied_end = field(tcp, offset!(tcp_copied_seq));
-        set_flag(conn, CONN_COPIED_KNOWN);
-    }
-}
-
-/// Sets a flag, and writes only if it was not set: other CPUs read the flags with each packet.
-#[inline(always)]
-unsafe fn set_flag(conn: *mut Conn, flag: u32) {
-    // SAFETY: `conn` points into a map value.
-    unsafe {
-        if (*conn).flags & flag == 0 {
-            (*conn).flags |= flag;
+            name_conn(conn, sock);
         }
     }
 }
@@ -239,57 +257,6 @@ pub fn synack_retransmit(ctx: BtfTracePointContext) -> i32 {
             0,
             if at_local { name.remote_port } else { name.local_port },
         );
-    }
-    0
-}
-
-/// Hook: `sock_recv_length`, since 6.3. Fires when a process has received from a socket: tells what it has left unread,
-/// and picks up connections that are older than the probes.
-#[btf_tracepoint(function = "sock_recv_length")]
-pub fn socket_read(ctx: BtfTracePointContext) -> i32 {
-    let sock: *const c_void = ctx.arg(0);
-    let result: i32 = ctx.arg(1);
-    if result <= 0 {
-        return 0;
-    }
-    // SAFETY: the first argument is a socket; `conn` points into a map value.
-    unsafe {
-        let family: u16 = field(sock, offset!(sock_family));
-        if family != AF_INET && family != AF_INET6 {
-            return 0;
-        }
-        let protocol: u16 = field(sock, offset!(sock_protocol));
-        if protocol != IPPROTO_TCP {
-            return 0;
-        }
-        let cookie = bpf_get_socket_cookie(sock.cast_mut());
-        let conn = match CONNS.get_ptr_mut(cookie) {
-            Some(conn) => conn,
-            None => {
-                let state: u8 = field(sock, offset!(sock_state));
-                if i32::from(state) != TCP_ESTABLISHED {
-                    return 0;
-                }
-                // Nobody saw who opened it; listeners have the lower port almost everywhere.
-                let local: u16 = field(sock, offset!(sock_num));
-                let remote: u16 = field(sock, offset!(sock_dport));
-                let role = if local > u16::from_be(remote) {
-                    ROLE_CLIENT
-                } else {
-                    ROLE_SERVER
-                };
-                match open(sock, cookie, role, STATE_OPEN, CONN_PICKED_UP) {
-                    Some(conn) => conn,
-                    None => return 0,
-                }
-            }
-        };
-        set_flag(conn, CONN_SERVED);
-        remember_copied(conn, sock);
-        if (*conn).unread_since_ns != 0 {
-            let unread = (*conn).received_end.wrapping_sub((*conn).copied_end) as i32;
-            (*conn).unread_since_ns = if unread > 0 { bpf_ktime_get_ns() } else { 0 };
-        }
     }
     0
 }

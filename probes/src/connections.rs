@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use gauntlet_abi::conn::{
-    CONN_PICKED_UP, CONN_SERVED, Conn, RETRANSMIT_COUNTERS, RETRANSMIT_ERRORS, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED,
-    STATE_NEW, STATE_OPEN, STATE_OPENING,
+    CONN_PICKED_UP, Conn, RETRANSMIT_COUNTERS, RETRANSMIT_ERRORS, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED, STATE_NEW,
+    STATE_OPEN, STATE_OPENING,
 };
 
 use crate::entity::Peer;
 use crate::frame::{EdgeSample, MonotonicNanos, RetransmitCount, SideSample};
 use crate::identity::{Identity, Remote, ip_of};
+use crate::queues::Queues;
 use crate::requests;
+use crate::unread::Unread;
 
 /// How long a handshake to a virtual address may stay uncounted for want of the pod behind it.
 const NAME_AGE_MAX_NS: u64 = 100_000_000;
@@ -102,6 +104,13 @@ pub(crate) trait Translations {
     fn look_up(&mut self, caller: &Peer, client: (IpAddr, u16), target: (IpAddr, u16)) -> Option<IpAddr>;
 }
 
+/// What a tick asks about connections.
+pub(crate) struct Sources<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) translations: &'a mut dyn Translations,
+    pub(crate) queues: &'a mut dyn Queues,
+}
+
 /// Last values of each connection.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
@@ -110,6 +119,7 @@ pub(crate) struct Connections {
 
 struct Known {
     last: Box<Conn>,
+    unread: Unread,
     key: Option<EdgeKey>,
     is_client: bool,
     /// [`EdgeKey::callee`] is final.
@@ -139,10 +149,14 @@ impl Connections {
         &mut self,
         now_ns: MonotonicNanos,
         table: &[(u64, Conn)],
-        identity: &Identity,
-        translations: &mut dyn Translations,
+        sources: Sources<'_>,
         edges: &mut Edges,
     ) -> Vec<u64> {
+        let Sources {
+            identity,
+            translations,
+            queues,
+        } = sources;
         let mut finished = Vec::new();
         let twins = twins(table, identity);
         // Callers first: they know what was dialled, and the callee's side takes its key from them.
@@ -164,15 +178,18 @@ impl Connections {
                         continue;
                     }
                     edges.untimed += requests::untimed(&known.last.l7, &conn.l7);
-                    if pass {
+                    let side = if pass {
                         dialled
                             .entry((ip_of(conn.local), conn.local_port))
                             .or_default()
                             .push(key.clone());
-                        add(edges.client(key.clone()), &known.last, conn, now_ns);
+                        edges.client(key.clone())
                     } else {
-                        add(edges.server(key.clone()), &known.last, conn, now_ns);
-                    }
+                        edges.server(key.clone())
+                    };
+                    add(side, &known.last, conn, now_ns);
+                    known.unread.tick(now_ns, *cookie, &known.last, conn, queues);
+                    known.unread.add(&mut side.sample, conn, now_ns);
                 }
                 // A closed entry lives one more tick, so that packets that come late are still counted.
                 if conn.state == STATE_CLOSED && known.last.state == STATE_CLOSED {
@@ -197,6 +214,7 @@ impl Known {
     fn new() -> Self {
         Self {
             last: Box::new(bytemuck::Zeroable::zeroed()),
+            unread: Unread::default(),
             key: None,
             is_client: false,
             resolved: false,
@@ -334,16 +352,6 @@ fn add(side: &mut Side, last: &Conn, conn: &Conn, now_ns: MonotonicNanos) {
     let moved = conn.bytes_sent != last.bytes_sent || conn.bytes_received != last.bytes_received;
     if moved && conn.srtt_us > 0 {
         side.srtt_us.push(conn.srtt_us);
-    }
-    let waits = conn.unread_since_ns > 0 && conn.state == STATE_OPEN;
-    if waits {
-        sample.unread_connections += 1;
-        sample.unread_age_ns_max = sample
-            .unread_age_ns_max
-            .max(now_ns.saturating_sub(conn.unread_since_ns));
-        if conn.role == ROLE_SERVER && conn.flags & CONN_SERVED == 0 {
-            sample.accept_backlog += 1;
-        }
     }
 }
 

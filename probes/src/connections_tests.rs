@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use bytemuck::Zeroable as _;
 use gauntlet_abi::conn::{CONN_PICKED_UP, Conn, ROLE_CLIENT, ROLE_SERVER, STATE_CLOSED, STATE_OPEN, STATE_OPENING};
 
-use super::{Connections, Edges, Translations};
+use super::{Connections, Edges, Sources, Translations};
 use crate::entity::{InventoryLine, NodeName, Peer, PodInfo, PodName};
 use crate::frame::EdgeSample;
+use crate::identity::Identity;
 use crate::identity::tests::{cluster, ip, pod};
+use crate::queues::{Queues, Waiting};
 
 struct NoTranslations;
 
@@ -24,6 +26,32 @@ impl Translations for Always {
     fn look_up(&mut self, _: &Peer, _: (IpAddr, u16), _: (IpAddr, u16)) -> Option<IpAddr> {
         Some(self.0)
     }
+}
+
+/// Sockets in which this waits, whatever the socket.
+struct Same(Option<Waiting>);
+
+impl Queues for Same {
+    fn look_up(&mut self, _: u64, _: &Conn) -> Option<Waiting> {
+        self.0
+    }
+}
+
+fn tick_with(
+    connections: &mut Connections,
+    now_ns: u64,
+    table: &[(u64, Conn)],
+    identity: &Identity,
+    (translations, queues): (&mut dyn Translations, &mut dyn Queues),
+) -> (Vec<EdgeSample>, Vec<u64>) {
+    let mut edges = Edges::default();
+    let sources = Sources {
+        identity,
+        translations,
+        queues,
+    };
+    let finished = connections.tick(now_ns, table, sources, &mut edges);
+    (edges.into_samples(), finished)
 }
 
 fn conn(netns: u32, local: (&str, u16), remote: (&str, u16), role: u8, state: u8) -> Conn {
@@ -46,9 +74,8 @@ fn conn(netns: u32, local: (&str, u16), remote: (&str, u16), role: u8, state: u8
 }
 
 fn tick(connections: &mut Connections, table: &[(u64, Conn)]) -> (Vec<EdgeSample>, Vec<u64>) {
-    let mut edges = Edges::default();
-    let finished = connections.tick(10_000, table, &cluster(), &mut NoTranslations, &mut edges);
-    (edges.into_samples(), finished)
+    let nothing_told: (&mut dyn Translations, &mut dyn Queues) = (&mut NoTranslations, &mut Same(None));
+    tick_with(connections, 10_000, table, &cluster(), nothing_told)
 }
 
 fn web_to(remote: (&str, u16), state: u8) -> Conn {
@@ -143,14 +170,23 @@ fn an_unresolved_virtual_address_stays_a_service_until_something_tells() {
     let table = [(2, web_to(("10.9.0.1", 6379), STATE_OPENING))];
     // A young handshake is not counted yet: the other end may appear at any moment.
     assert!(tick(&mut connections, &table).0.is_empty());
-    let mut edges = Edges::default();
-    connections.tick(200_000_000, &table, &cluster(), &mut NoTranslations, &mut edges);
-    let edges = edges.into_samples();
+    let (edges, _) = tick_with(
+        &mut connections,
+        200_000_000,
+        &table,
+        &cluster(),
+        (&mut NoTranslations, &mut Same(None)),
+    );
     assert_eq!(edges[0].callee, Peer::Service("cache".to_owned()));
     assert_eq!(edges[0].client.as_ref().unwrap().connects_attempted, 1);
-    let mut edges = Edges::default();
-    connections.tick(300_000_000, &table, &cluster(), &mut Always(ip("10.1.0.2")), &mut edges);
-    assert_eq!(edges.into_samples()[0].callee, pod("cache-0"));
+    let (edges, _) = tick_with(
+        &mut connections,
+        300_000_000,
+        &table,
+        &cluster(),
+        (&mut Always(ip("10.1.0.2")), &mut Same(None)),
+    );
+    assert_eq!(edges[0].callee, pod("cache-0"));
 }
 
 #[test]
@@ -212,10 +248,14 @@ fn pods_that_share_a_namespace_are_told_apart_by_process_and_by_port() {
     let proxy = conn(10, ("10.0.0.1", 50_000), ("10.1.0.2", 6379), ROLE_CLIENT, STATE_OPEN);
     let host = conn(10, ("10.0.0.1", 50_001), ("10.1.0.2", 6379), ROLE_CLIENT, STATE_OPEN);
     let table = [(1, web), (2, of(71, agent)), (3, of(72, proxy)), (4, of(99, host))];
-    let mut edges = Edges::default();
-    Connections::default().tick(10_000, &table, &identity, &mut NoTranslations, &mut edges);
+    let (edges, _) = tick_with(
+        &mut Connections::default(),
+        10_000,
+        &table,
+        &identity,
+        (&mut NoTranslations, &mut Same(None)),
+    );
     let told: Vec<_> = edges
-        .into_samples()
         .iter()
         .map(|edge| format!("{} → {} {}", edge.caller, edge.callee, edge.client.is_some()))
         .collect();
@@ -223,4 +263,87 @@ fn pods_that_share_a_namespace_are_told_apart_by_process_and_by_port() {
         told,
         ["proxy → cache-0 true", "web-0 → agent true", "node-1 → cache-0 true"]
     );
+}
+
+/// Ticks of a server's connection that has received `received` bytes and sent `sent`, of which `waiting` is told: what is
+/// unread then, for how many milliseconds, and how many callers wait for being accepted.
+fn unread(ticks: &[(u64, u64, Option<Waiting>)]) -> Vec<(u32, u64, u32)> {
+    const TICK_NS: u64 = 200_000_000;
+    let mut connections = Connections::default();
+    let mut server = conn(21, ("10.1.0.2", 6379), ("10.1.0.1", 40_000), ROLE_SERVER, STATE_OPEN);
+    let mut now_ns = 0;
+    let mut told = Vec::new();
+    for &(received, sent, waiting) in ticks {
+        now_ns += TICK_NS;
+        if received != server.bytes_received {
+            server.received_ns = now_ns - TICK_NS / 2;
+        }
+        (server.bytes_received, server.bytes_sent) = (received, sent);
+        let (edges, _) = tick_with(
+            &mut connections,
+            now_ns,
+            &[(7, server)],
+            &cluster(),
+            (&mut NoTranslations, &mut Same(waiting)),
+        );
+        let side = edges[0].server.as_ref().unwrap();
+        told.push((
+            side.unread_connections,
+            side.unread_age_ns_max / 1_000_000,
+            side.accept_backlog,
+        ));
+    }
+    told
+}
+
+fn waits(bytes: u32) -> Option<Waiting> {
+    Some(Waiting {
+        bytes,
+        is_accepted: true,
+    })
+}
+
+#[test]
+fn data_waits_from_its_arrival_until_somebody_reads() {
+    let stuck = [
+        (10, 0, waits(0)),
+        (30, 0, waits(20)),
+        // More comes, and nothing is read.
+        (50, 0, waits(40)),
+        // Something is read: whoever reads is not stuck.
+        (50, 0, waits(5)),
+        (50, 0, waits(0)),
+    ];
+    assert_eq!(
+        unread(&stuck),
+        [(0, 0, 0), (1, 100, 0), (1, 300, 0), (1, 0, 0), (0, 0, 0)]
+    );
+}
+
+#[test]
+fn whoever_answers_or_is_idle_is_not_asked_about() {
+    // Were it asked, it would wait.
+    let told = unread(&[(10, 0, waits(0)), (30, 7, waits(20)), (30, 14, waits(20))]);
+    assert_eq!(told, [(0, 0, 0); 3]);
+    let told = unread(&[(10, 0, waits(0)), (10, 0, waits(20))]);
+    assert_eq!(told, [(0, 0, 0); 2]);
+}
+
+#[test]
+fn answers_do_not_hide_what_has_waited() {
+    let told = unread(&[(10, 0, waits(10)), (10, 7, waits(10)), (10, 7, waits(0))]);
+    assert_eq!(told, [(1, 100, 0), (1, 300, 0), (0, 0, 0)]);
+}
+
+#[test]
+fn a_caller_that_nobody_has_accepted_waits_with_data_or_without() {
+    let not_accepted = |bytes| {
+        Some(Waiting {
+            bytes,
+            is_accepted: false,
+        })
+    };
+    let told = unread(&[(0, 0, not_accepted(0)), (10, 0, not_accepted(10)), (10, 0, waits(0))]);
+    assert_eq!(told, [(0, 0, 1), (1, 100, 1), (0, 0, 0)]);
+    assert_eq!(unread(&[(10, 0, None)]), [(0, 0, 0)], "what is not told does not wait");
 }

@@ -75,7 +75,6 @@ fn offsets(finder: &mut Finder<'_>) -> Offsets {
         node_id: at("kernfs_node.id"),
         net_inum: at("net.ns.inum"),
         net_cookie: at("net.net_cookie"),
-        tcp_copied_seq: at("tcp_sock.copied_seq"),
         skb_sk: at("sk_buff.sk"),
         skb_dev: at("sk_buff.dev"),
         skb_len: at("sk_buff.len"),

@@ -18,9 +18,13 @@ mod read;
 
 mod identity;
 
+mod namespace;
+
 mod connections;
+mod queues;
 mod requests;
 mod translation;
+mod unread;
 
 mod name_lookups;
 mod records;
@@ -32,13 +36,13 @@ mod run_queue;
 
 pub mod recording;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 
 use gauntlet_abi::record::{LOST_CONNECTIONS, LOST_EVENTS, LOST_RECORDS};
 
 use crate::capability::{Capability, ProgramCost};
-use crate::connections::{Connections, Edges};
+use crate::connections::{Connections, Edges, Sources};
 use crate::entity::InventoryLine;
 use crate::frame::{Frame, LossSample, MonotonicNanos, NodeSample, PodSample, Protocol};
 use crate::identity::Identity;
@@ -47,6 +51,7 @@ use crate::load::Loaded;
 pub use crate::load::{AttachError, Options};
 use crate::name_lookups::NameLookups;
 use crate::processes::ProcessNames;
+use crate::queues::SocketDiagnostics;
 pub use crate::read::ReadError;
 use crate::read::{Snapshot, Tables};
 use crate::records::{Names, RecordSamples, Records};
@@ -66,6 +71,7 @@ pub struct Probes {
     identity: Identity,
     connections: Connections,
     conntrack: Conntrack,
+    queues: SocketDiagnostics,
     records: Records,
     lookups: NameLookups,
     hierarchies: Hierarchies,
@@ -83,6 +89,7 @@ impl Probes {
     /// If an essential ability is missing; the error says which, and why.
     pub fn attach(options: &Options) -> Result<Self, AttachError> {
         let mut loaded = Loaded::attach(options, monotonic_ns())?;
+        loaded.capabilities.push(queues::capability());
         let tables = Tables::take(&mut loaded)?;
         let hierarchies = Hierarchies::of_this_machine();
         let own_netns = std::fs::metadata("/proc/self/ns/net")
@@ -96,6 +103,7 @@ impl Probes {
             identity: Identity::new(own_netns),
             connections: Connections::default(),
             conntrack: Conntrack::default(),
+            queues: SocketDiagnostics::default(),
             records: Records::default(),
             lookups: NameLookups::default(),
             usage: Usage::new(hierarchies.clone()),
@@ -111,7 +119,7 @@ impl Probes {
         Ok(probes)
     }
 
-    /// Each hook, and what became of it.
+    /// Each hook and other source, and what became of it.
     #[must_use]
     pub fn capabilities(&self) -> &[Capability] {
         &self.loaded.capabilities
@@ -200,8 +208,15 @@ impl Probes {
             conntrack: &mut self.conntrack,
             dropped: None,
         };
-        self.connections
-            .tick(at_ns, &self.snapshot.conns, &self.identity, &mut translations, edges)
+        let table = &self.snapshot.conns;
+        let used: HashSet<u32> = table.iter().map(|(_, conn)| conn.netns).collect();
+        self.queues.retain(|netns| used.contains(&netns));
+        let sources = Sources {
+            identity: &self.identity,
+            translations: &mut translations,
+            queues: &mut self.queues,
+        };
+        self.connections.tick(at_ns, table, sources, edges)
     }
 
     fn tick_records(&mut self, edges: &mut Edges) -> RecordSamples {

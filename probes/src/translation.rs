@@ -2,18 +2,17 @@
 //! packets, and from the nodes' connection tracking.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gauntlet_abi::record::{RECORD_DROP, RecordKey, RecordValue};
-use nix::sched::CloneFlags;
 
 use crate::connections::Translations;
 use crate::entity::{NodeName, Peer};
 use crate::identity::{Identity, Remote, ip_of};
+use crate::namespace;
 
 /// A node's table is read at most this often: on a busy node it has thousands of lines.
 const TABLE_AGE_MAX: Duration = Duration::from_secs(1);
@@ -132,41 +131,9 @@ fn parse(table: &str) -> HashMap<Flow, IpAddr> {
     flows
 }
 
-/// Opens the table of the namespace with this inode. The file stays bound to that namespace.
+/// Opens the table of the namespace with this inode.
 fn open_table(netns: u64) -> Option<File> {
-    let namespace = find_namespace(netns)?;
-    // A thread of its own: the change of namespace ends with it.
-    std::thread::spawn(move || {
-        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-        File::open("/proc/thread-self/net/nf_conntrack").ok()
-    })
-    .join()
-    .ok()
-    .flatten()
-}
-
-/// A handle of a namespace: that of a process in it, or one that some process holds open.
-fn find_namespace(netns: u64) -> Option<File> {
-    let wanted = PathBuf::from(format!("net:[{netns}]"));
-    let is_wanted = |path: &Path| fs::read_link(path).is_ok_and(|link| link == wanted);
-    let processes: Vec<PathBuf> = fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit())
-        })
-        .collect();
-    if let Some(process) = processes.iter().find(|process| is_wanted(&process.join("ns/net"))) {
-        return File::open(process.join("ns/net")).ok();
-    }
-    processes.iter().find_map(|process| {
-        let held = fs::read_dir(process.join("fd"))
-            .ok()?
-            .filter_map(|entry| Some(entry.ok()?.path()));
-        held.filter(|path| is_wanted(path))
-            .find_map(|path| File::open(path).ok())
-    })
+    namespace::within(netns, || File::open("/proc/thread-self/net/nf_conntrack").ok())
 }
 
 #[cfg(test)]

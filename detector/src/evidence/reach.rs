@@ -249,25 +249,36 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
         if refused < REFUSED_MIN {
             continue;
         }
-        if !pods.iter().any(|&pod| deserted::runs(scene, pod)) {
-            findings.push(nothing_runs(scene, service, refused, &refusing));
-            continue;
-        }
         let other_port = pods.iter().any(|pod| refusing[pod].1.other_port);
-        let mut evidence = vec![
-            format!(
-                "{refused} connections refused by the kernels of {} (no socket on that port)",
-                names(scene, &pods)
-            ),
-            "no process ended there".to_owned(),
-        ];
-        if other_port {
+        let by = format!(
+            "{refused} connections refused by the kernels of {}",
+            names(scene, &pods)
+        );
+        let (mechanism, strength_max, mut evidence) = if pods.iter().any(|&pod| deserted::runs(scene, pod)) {
+            let evidence = vec![
+                format!("{by} (no socket on that port)"),
+                "no process ended there".to_owned(),
+            ];
+            (
+                Mechanism::NetworkMisroute,
+                if other_port { 0.97 } else { 0.9 },
+                evidence,
+            )
+        } else {
+            // The program that should serve there was never started, or has not come back.
+            (
+                Mechanism::ProcessCrash,
+                0.9,
+                vec![format!("{by}, in which no program runs")],
+            )
+        };
+        if other_port && mechanism == Mechanism::NetworkMisroute {
             evidence.push("the packets arrived at a port that nobody dialled".to_owned());
         }
         findings.push(Finding {
-            mechanism: Mechanism::NetworkMisroute,
+            mechanism,
             place: Place::Service(service),
-            strength: strength_of(f64::from(refused), REFUSAL_DOUBT, if other_port { 0.97 } else { 0.9 }),
+            strength: strength_of(f64::from(refused), REFUSAL_DOUBT, strength_max),
             certainty: Certainty::Stated,
             since_ns: pods
                 .iter()
@@ -280,36 +291,6 @@ fn misroutes(scene: &Scene<'_>) -> Vec<Finding> {
     }
     findings.extend(misdirected(scene));
     findings
-}
-
-/// Pods of `service` refuse because the program that should serve there was never started, or has not come back.
-fn nothing_runs(
-    scene: &Scene<'_>,
-    service: ServiceIx,
-    refused: u32,
-    refusing: &BTreeMap<PodIx, (u32, NoSocket)>,
-) -> Finding {
-    let pods: Vec<PodIx> = refusing
-        .keys()
-        .copied()
-        .filter(|&pod| scene.pods[pod].service == service)
-        .collect();
-    Finding {
-        mechanism: Mechanism::ProcessCrash,
-        place: Place::Service(service),
-        strength: strength_of(f64::from(refused), REFUSAL_DOUBT, 0.9),
-        certainty: Certainty::Stated,
-        since_ns: pods
-            .iter()
-            .map(|pod| refusing[pod].1.first_ns)
-            .min()
-            .unwrap_or(scene.now_ns),
-        evidence: vec![format!(
-            "{refused} connections refused by the kernels of {}, in which no program runs",
-            names(scene, &pods)
-        )],
-        pods,
-    }
 }
 
 /// A virtual address that leads to where no pod is.

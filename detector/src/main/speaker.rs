@@ -113,7 +113,7 @@ impl Speaker {
         let usage = usage()?;
         self.summary.cpu_ns = cpu_ns(&usage).saturating_sub(self.cpu_ns_before);
         self.summary.wall_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.summary.rss_bytes_max = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
+        self.summary.rss_bytes_max = rss_bytes_max()?;
         self.summary.lost += self.pipeline.edges_refused();
         self.summary.programs = programs;
         say(&DetectorLine::Summary(self.summary))
@@ -122,6 +122,15 @@ impl Speaker {
 
 fn usage() -> anyhow::Result<Usage> {
     getrusage(UsageWho::RUSAGE_SELF).context("failed to read the usage of this process")
+}
+
+/// Most memory that this program had resident, bytes. Not that of `getrusage`, which keeps through an exec what the process had
+/// before: the memory of whoever started the detector.
+fn rss_bytes_max() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Ok(kibibytes.context("/proc/self/status has no VmHWM")? * 1024)
 }
 
 fn cpu_ns(usage: &Usage) -> u64 {

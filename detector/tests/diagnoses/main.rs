@@ -571,6 +571,18 @@ fn too_little_memory_between_two_kills() {
     );
 }
 
+/// Nobody is kept waiting: who has come is let in before the next look.
+#[test]
+fn somebody_at_the_door() {
+    check(
+        NAMED,
+        "visit dns 10",
+        expect![[r#"
+            nothing said
+        "#]],
+    );
+}
+
 #[test]
 fn nothing_with_names() {
     check(

@@ -126,6 +126,12 @@ pub fn before_tick(sim: &mut Sim) {
                 end_process(sim, pod, kind);
             }
         }
+        // A prober from outside comes at the very moment of a look; by the next it has been let in.
+        "visit" if now.is_multiple_of(fault.value as u64) => {
+            for &pod in &fault.pods {
+                sim.edges.entry((None, pod)).or_default().server.accept_backlog = 2;
+            }
+        }
         _ => (),
     }
 }

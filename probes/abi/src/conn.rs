@@ -30,14 +30,10 @@ pub const STATE_CLOSED: u8 = 3;
 
 /// The socket existed before the probes: its opening was not seen.
 pub const CONN_PICKED_UP: u32 = 1;
-/// A process has read from or written to the socket.
-pub const CONN_SERVED: u32 = 1 << 1;
 /// [`Conn::sent_end`] is valid.
-pub const CONN_SENT_KNOWN: u32 = 1 << 2;
+pub const CONN_SENT_KNOWN: u32 = 1 << 1;
 /// [`Conn::received_end`] is valid.
-pub const CONN_RECEIVED_KNOWN: u32 = 1 << 3;
-/// [`Conn::copied_end`] is valid.
-pub const CONN_COPIED_KNOWN: u32 = 1 << 4;
+pub const CONN_RECEIVED_KNOWN: u32 = 1 << 2;
 
 /// Results of retransmissions that have a counter of their own; anything else is counted after them.
 pub const RETRANSMIT_ERRORS: [i32; 4] = [0, -1, -16, 1];
@@ -105,15 +101,15 @@ pub struct Conn {
     /// How many errors were reported while it lived on.
     pub soft_error_count: u32,
 
-    // Written when it receives, and when its process reads.
+    // Written when it receives.
     /// Payload bytes received, retransmissions excluded.
     pub bytes_received: u64,
-    /// Since when received data has waited without any read; 0 if none waits.
-    pub unread_since_ns: u64,
+    /// When payload was received last; 0 if it never was.
+    pub received_ns: u64,
     /// Sequence number after the last payload byte received.
     pub received_end: u32,
-    /// Sequence number up to which the process has read.
-    pub copied_end: u32,
+    /// Zero.
+    pub reserved_end: u32,
     /// Address of the other end, as this end knows it.
     pub remote: Address,
     /// The cgroup (v2) of the process that made it, or of its listener's; 0 where the kernel does not tell.

@@ -115,8 +115,9 @@ impl Payload for [u8] {
 
 /// All that is remembered of one connection. Counters only grow (they wrap); all zeroes is a fresh connection.
 ///
-/// In the order of who writes: lines of the CPUs' caches (64 bytes) for the one direction, for the other, then what the
-/// one writes and the other reads.
+/// In the order of who writes, each by itself in its lines of the CPUs' caches: the one direction, the other, what the one
+/// writes and the other reads, what is seldom written. A line that one CPU reads while another writes it costs either of
+/// them more than all that is computed with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct L7State {
@@ -124,13 +125,11 @@ pub struct L7State {
     pub requests: u32,
     /// Requests under way when too many others were, and so not timed.
     pub untimed: u32,
-    /// Number of requests pushed on the ring (with those that are followed, not counted).
-    head: u32,
+    /// The producer's own `head`: to read the shared one costs it the line that the consumer has just read.
+    pushed: u32,
     /// What `tail` was when the producer last had to know.
     tail_seen: u32,
-    protocol: u8,
-    flags: u8,
-    reserved: [u8; 6],
+    reserved: [u32; 2],
     /// Bytes to the server.
     pub to_server: Stream,
 
@@ -149,9 +148,16 @@ pub struct L7State {
     /// Bytes to the client.
     pub to_client: Stream,
 
+    /// Number of requests pushed on the ring (with those that are followed, not counted). The producer only writes it.
+    head: u32,
+    reserved_ring: u32,
     starts_us: [u32; TIMED_REQUESTS],
     kinds: [u8; TRACKED_REQUESTS],
+    reserved_ring_end: [u64; 7],
 
+    protocol: u8,
+    flags: u8,
+    reserved_seldom: [u8; 2],
     /// Answers that say that the server failed: HTTP 5xx, Redis `-` and `!`, PostgreSQL `E`.
     pub errors: u32,
     /// Answers that say that the request was wrong: HTTP 4xx.
@@ -162,15 +168,16 @@ pub struct L7State {
     pub abandoned: u32,
     /// Answers to requests that we did not see.
     pub unsolicited: u32,
-    reserved_line: [u32; 11],
+    reserved_seldom_end: [u32; 10],
     /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
     pub latency: [u32; LATENCY_BUCKETS],
 }
 
-const _: () = assert!(size_of::<L7State>() == 896);
+const _: () = assert!(size_of::<L7State>() == 960);
 const _: () = assert!(offset_of!(L7State, tail) == 128);
-const _: () = assert!(offset_of!(L7State, starts_us) == 256);
-const _: () = assert!(offset_of!(L7State, errors) == 448);
+const _: () = assert!(offset_of!(L7State, head) == 256);
+const _: () = assert!(offset_of!(L7State, protocol) == 512);
+const _: () = assert!(offset_of!(L7State, latency) == 576);
 
 /// Progress within one segment. The fields are public to the kernel program that keeps it on its stack.
 #[derive(Clone, Copy, Debug)]
@@ -390,7 +397,7 @@ impl L7State {
     /// Producer: a request began at `started_us`. True when its kind is remembered.
     #[inline(always)]
     fn push(&mut self, kind: u8, started_us: u32) -> bool {
-        let head = self.head;
+        let head = self.pushed;
         let mut under_way = head.wrapping_sub(self.tail_seen);
         if under_way >= TIMED_REQUESTS as u32 {
             // The consumer's line is fetched only when its news can matter.
@@ -408,7 +415,8 @@ impl L7State {
         if is_tracked {
             self.kinds[head as usize % TRACKED_REQUESTS] = slot;
         }
-        self.head = head.wrapping_add(1);
+        self.pushed = head.wrapping_add(1);
+        self.head = self.pushed;
         is_tracked
     }
 

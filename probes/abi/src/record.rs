@@ -197,8 +197,6 @@ pub struct Offsets {
     pub net_inum: u32,
     /// `net.net_cookie`
     pub net_cookie: u32,
-    /// `tcp_sock.copied_seq`
-    pub tcp_copied_seq: u32,
     /// `sk_buff.sk`
     pub skb_sk: u32,
     /// `sk_buff.dev`
@@ -250,7 +248,6 @@ impl Offsets {
             node_id: OFFSET_MISSING,
             net_inum: OFFSET_MISSING,
             net_cookie: OFFSET_MISSING,
-            tcp_copied_seq: OFFSET_MISSING,
             skb_sk: OFFSET_MISSING,
             skb_dev: OFFSET_MISSING,
             skb_len: OFFSET_MISSING,

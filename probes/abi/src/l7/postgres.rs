@@ -120,7 +120,7 @@ fn execute(state: &mut L7State, at_us: u32) {
     if state.to_server.flags & CYCLE_TRACKED == 0 {
         return;
     }
-    let newest = state.head.wrapping_sub(1);
+    let newest = state.pushed.wrapping_sub(1);
     let slot = newest as usize % TRACKED_REQUESTS;
     let timed = state.kinds[slot] & KIND_TIMED;
     state.kinds[slot] = KIND_PLAIN | timed;
