@@ -63,7 +63,7 @@ pub use self::pods::Images;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long nodes may take to have their rules once all pods serve.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
-/// How long this machine may take to have found all pods once they serve.
+/// How long this machine may take to have found all pods, and the API to lead Services to them, once they serve.
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
 /// Labels of a control plane's node, today's and that of 1.20.
 const CONTROL_PLANE: [&str; 2] = [
@@ -144,7 +144,7 @@ impl KindCluster {
             .time(cluster.wait_ready(options.ready_within, progress))
             .await?;
         progress("waiting until every node leads to every service");
-        cluster.wait_found().await?;
+        cluster.wait_found(&objects).await?;
         kubernetes.time(cluster.wait_reached(&objects)).await?;
         cluster.up_took = kubernetes.0;
         Ok(cluster)
@@ -264,19 +264,17 @@ impl KindCluster {
         rollout::wait_ready(&self.client, namespace, &self.watch, self.pod_count, patience, progress).await
     }
 
-    /// Until each pod of the application is found on this machine.
-    async fn wait_found(&self) -> Result<(), KindError> {
+    /// Until each pod of the application is found on this machine and is behind each Service that is to lead to it.
+    async fn wait_found(&self, objects: &Objects) -> Result<(), KindError> {
         let (began, mut changed) = (Instant::now(), self.watch.changed());
         loop {
-            let own = self.watch.own_pods();
-            let pods = self.pods();
-            let unfound = own
-                .iter()
-                .find(|pod| !pods.iter().any(|found| found.name.as_str() == pod.name_any()));
-            let Some(unfound) = unfound else { return Ok(()) };
+            let description = self.watch.description();
+            let Some(what) = description.lacks(&self.watch.own_pods(), &objects.services) else {
+                return Ok(());
+            };
             if began.elapsed() >= FOUND_WITHIN {
                 return Err(KindError::Slow {
-                    what: format!("finding the processes of pod {} on this machine", unfound.name_any()),
+                    what,
                     patience: FOUND_WITHIN,
                 });
             }

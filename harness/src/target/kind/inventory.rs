@@ -143,6 +143,40 @@ impl Seen {
     }
 }
 
+impl Description {
+    /// What this does not tell yet of an application whose pods and Services the API has: a pod that is not found on this
+    /// machine, or is not behind a Service that selects it. Pods serve some time before Services lead to them.
+    #[must_use]
+    pub fn lacks(&self, pods: &[Arc<Pod>], services: &[Service]) -> Option<String> {
+        let is_told = |pod: &&Arc<Pod>| self.pods.iter().any(|told| told.name.as_str() == pod.name_any());
+        if let Some(pod) = pods.iter().find(|pod| !is_told(pod)) {
+            return Some(format!(
+                "finding the processes of pod {} on this machine",
+                pod.name_any()
+            ));
+        }
+        services.iter().find_map(|service| {
+            let name = service.name_any();
+            let behind: &[PodName] = match self.lines.get(&About::Service(name.clone())) {
+                Some(InventoryLine::Service(info)) => &info.endpoints,
+                _ => &[],
+            };
+            let is_behind = |pod: &&Arc<Pod>| behind.iter().any(|told| told.as_str() == pod.name_any());
+            let left_out = pods
+                .iter()
+                .filter(|pod| selects(service, pod))
+                .find(|pod| !is_behind(pod))?;
+            Some(format!("leading Service {name} to pod {}", left_out.name_any()))
+        })
+    }
+}
+
+/// Whether a pod is meant to be behind a Service.
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|labels| labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value)))
+}
+
 /// The lines that turn `before` into `now`. A pod that was replaced under its old name is gone before it is there.
 #[must_use]
 pub fn changes(before: &Lines, now: &Lines) -> Vec<InventoryLine> {

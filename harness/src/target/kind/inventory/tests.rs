@@ -159,3 +159,34 @@ fn what_has_ended_has_no_place() {
     assert_eq!(cgroup_uid(&ended), None);
     assert_eq!(gateway("10.244.1.0/24"), Some(Ipv4Addr::new(10, 244, 1, 1)));
 }
+
+/// Physics: the API says that a pod serves before it leads Services there.
+#[test]
+fn a_pod_that_is_not_found_or_not_behind_its_service_is_lacking() {
+    let pods = || {
+        ["cache-0", "cache-1"]
+            .map(|name| pod("shop", name, CACHE, "10.244.1.9"))
+            .to_vec()
+    };
+    let wanted = |label: (&str, &str)| -> Service {
+        let service =
+            json!({"metadata": {"namespace": "shop", "name": "cache"}, "spec": {"selector": {label.0: label.1}}});
+        serde_json::from_value(service).expect("a service")
+    };
+    let lacks = |label, behind: &[&str], places: &[(&str, u64)]| {
+        let services = vec![service("shop", "cache", "10.96.0.5", behind)];
+        let api: Vec<_> = pods().into_iter().map(Arc::new).collect();
+        described(pods(), services, places).lacks(&api, &[wanted(label)])
+    };
+    let (both, found) = (["cache-0", "cache-1"], [("cache-0", 5), ("cache-1", 6)]);
+    assert_eq!(lacks(CACHE, &both, &found), None);
+    assert_eq!(
+        lacks(CACHE, &both, &found[..1]).as_deref(),
+        Some("finding the processes of pod cache-1 on this machine")
+    );
+    assert_eq!(
+        lacks(CACHE, &both[..1], &found).as_deref(),
+        Some("leading Service cache to pod cache-1")
+    );
+    assert_eq!(lacks((NAME_LABEL, "db"), &[], &found), None, "it selects none of them");
+}
