@@ -17,12 +17,11 @@ use crate::topology::ServiceIx;
 const QUERIES_MIN: u32 = 6;
 /// Share of them that must fail.
 const FAILED_SHARE_MIN: f64 = 0.4;
-/// Ticks in which some must: the stall of a small machine loses many at once.
-const FAILING_TICKS_MIN: u32 = 6;
-/// Time without a failed look-up after which it is over, nanoseconds: clients in need of a name ask several times a
-/// second.
+/// Ticks in which some must: the stall of a small machine loses or delays many at once.
+const BAD_TICKS_MIN: u32 = 6;
+/// Time without a bad look-up after which it is over, nanoseconds: clients in need of a name ask several times a second.
 const CEASED_NS: u64 = 1_500_000_000;
-/// Answers since the last failed look-up after which it is over as well.
+/// Good answers since the last bad one after which it is over as well.
 const HEALED_ANSWERS: u32 = 3;
 /// Look-ups of one client without which it says nothing of the server.
 const CLIENT_QUERIES_MIN: u32 = 2;
@@ -30,6 +29,37 @@ const CLIENT_QUERIES_MIN: u32 = 2;
 const CLIENTS_SHARE_MIN: f64 = 0.5;
 /// Median latency from which names are late, milliseconds: answers within a cluster take less than one.
 const LATE_MS: f64 = 20.0;
+
+/// Ticks in which look-ups went wrong in one way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spell {
+    ticks: u32,
+    first_ns: MonotonicNanos,
+    last_ns: MonotonicNanos,
+    good_answers_since: u32,
+}
+
+impl Spell {
+    fn add(&mut self, at_ns: MonotonicNanos, is_bad: bool, answers: u32) {
+        if is_bad {
+            if self.ticks == 0 {
+                self.first_ns = at_ns;
+            }
+            self.ticks += u32::from(self.last_ns != at_ns);
+            self.last_ns = at_ns;
+            self.good_answers_since = 0;
+        } else if self.last_ns != at_ns {
+            self.good_answers_since += answers;
+        }
+    }
+
+    /// It is more than a stall, and not over at `now_ns`.
+    fn lasts(&self, now_ns: MonotonicNanos) -> bool {
+        self.ticks >= BAD_TICKS_MIN
+            && self.good_answers_since < HEALED_ANSWERS
+            && now_ns.saturating_sub(self.last_ns) < CEASED_NS
+    }
+}
 
 /// Look-ups of the last seconds, at one server or of one client there.
 #[derive(Clone, Debug, Default)]
@@ -39,26 +69,18 @@ struct Lookups {
     /// Answers that say that the server failed, and questions without any.
     failed: u32,
     nxdomain: u32,
-    failing_ticks: u32,
-    first_failing_ns: MonotonicNanos,
-    last_failing_ns: MonotonicNanos,
-    answers_since_failing: u32,
+    /// Ticks with look-ups that failed, or whose answer was "no such name".
+    failing: Spell,
+    /// Ticks in which most answers were late.
+    lagging: Spell,
     latency: LatencyHistogram,
 }
 
 impl Lookups {
     fn add(&mut self, at_ns: MonotonicNanos, sample: &DnsSample) {
         let failed = sample.failures + sample.unanswered;
-        if failed + sample.nxdomain > 0 {
-            if self.failing_ticks == 0 {
-                self.first_failing_ns = at_ns;
-            }
-            self.failing_ticks += u32::from(self.last_failing_ns != at_ns);
-            self.last_failing_ns = at_ns;
-            self.answers_since_failing = 0;
-        } else if self.last_failing_ns != at_ns {
-            self.answers_since_failing += sample.responses;
-        }
+        self.failing.add(at_ns, failed + sample.nxdomain > 0, sample.responses);
+        self.lagging.add(at_ns, is_late(&sample.latency), sample.responses);
         self.queries += sample.queries;
         self.responses += sample.responses;
         self.failed += failed;
@@ -78,10 +100,22 @@ impl Lookups {
         } else if mostly(self.nxdomain, self.responses) {
             Some(Mechanism::DnsWrongAnswer)
         } else {
-            let late = self.latency.quantile_us(0.5).is_some_and(|us| us / 1e3 >= LATE_MS);
-            late.then_some(Mechanism::DnsDelay)
+            is_late(&self.latency).then_some(Mechanism::DnsDelay)
         }
     }
+
+    /// The ticks in which they went wrong in this way.
+    fn spell(&self, mechanism: Mechanism) -> &Spell {
+        match mechanism {
+            Mechanism::DnsDelay => &self.lagging,
+            _ => &self.failing,
+        }
+    }
+}
+
+/// Half of the answers or more are late.
+fn is_late(latency: &LatencyHistogram) -> bool {
+    latency.quantile_us(0.5).is_some_and(|us| us / 1e3 >= LATE_MS)
 }
 
 /// The look-ups at one server.
@@ -95,14 +129,7 @@ impl Server {
     /// How it is wrong, if it is, and still at `now_ns`.
     fn mechanism(&self, now_ns: MonotonicNanos) -> Option<Mechanism> {
         let mechanism = self.all.mechanism()?;
-        let enough = if mechanism == Mechanism::DnsDelay {
-            self.all.responses >= QUERIES_MIN
-        } else {
-            self.all.responses + self.all.failed >= QUERIES_MIN
-                && self.all.failing_ticks >= FAILING_TICKS_MIN
-                && self.all.answers_since_failing < HEALED_ANSWERS
-                && now_ns.saturating_sub(self.all.last_failing_ns) < CEASED_NS
-        };
+        let enough = self.all.responses + self.all.failed >= QUERIES_MIN && self.all.spell(mechanism).lasts(now_ns);
         let heard = self
             .clients
             .values()
@@ -130,7 +157,7 @@ pub fn judge(scene: &Scene<'_>) -> Vec<Finding> {
         let servers = || answerers.iter().map(|answerer| &servers[*answerer]);
         let queries: u32 = servers().map(|server| server.all.queries).sum();
         let clients = servers().map(|server| server.clients.len()).max().unwrap_or(0);
-        let begun = servers().map(|server| server.all.first_failing_ns);
+        let begun = servers().map(|server| server.all.spell(mechanism).first_ns);
         let pods: Vec<PodIx> = answerers.iter().filter_map(|answerer| answerer.1).collect();
         let at = if pods.is_empty() {
             format!("{}, behind which no pod is,", scene.services[service])
@@ -234,6 +261,39 @@ mod tests {
             server(9, 4).mechanism(10 * TICK_NS),
             None,
             "four of nine have trouble of their own"
+        );
+    }
+
+    /// Ten ticks, in `late` of which (the first ones) all answers take 200 ms.
+    fn lagging(late: u64) -> Server {
+        let mut server = Server::default();
+        for tick in 1..=10 {
+            let mut sample = sample(4, 0);
+            for _ in 0..sample.responses {
+                sample.latency.record_us(if tick <= late { 200_000 } else { 300 });
+            }
+            server.all.add(tick * TICK_NS, &sample);
+            let client = server.clients.entry(Some(0)).or_default();
+            client.add(tick * TICK_NS, &sample);
+        }
+        server
+    }
+
+    #[test]
+    fn a_stall_is_no_delay() {
+        assert_eq!(lagging(10).mechanism(10 * TICK_NS), Some(Mechanism::DnsDelay));
+        assert_eq!(lagging(6).mechanism(10 * TICK_NS), None, "it is over");
+        let mut stalled = lagging(0);
+        let mut late = sample(100, 0);
+        for _ in 0..late.responses {
+            late.latency.record_us(200_000);
+        }
+        stalled.all.add(11 * TICK_NS, &late);
+        stalled.clients.entry(Some(0)).or_default().add(11 * TICK_NS, &late);
+        assert_eq!(
+            stalled.mechanism(11 * TICK_NS),
+            None,
+            "most answers are late, and all of one moment"
         );
     }
 

@@ -158,8 +158,9 @@ fn waiting(scene: &Scene<'_>, place: Place, pods: Vec<PodIx>, idleness: &str) ->
             .flat_map(|&pod| &scene.pods[pod].inbound)
             .filter_map(|&edge| scene.edges[edge].now.value.server.as_ref())
     };
+    // A connection that nobody accepts is one that nobody reads, too.
     let unread: u32 = servers()
-        .map(|flow| flow.unread_connections + flow.accept_backlog)
+        .map(|flow| flow.unread_connections.max(flow.accept_backlog))
         .sum();
     let age_ns = servers()
         .map(|flow| flow.unread_age_ns.max(flow.outstanding_age_ns))
