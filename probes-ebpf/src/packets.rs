@@ -1,10 +1,12 @@
 //! Packets of sockets, in and out: bytes, round-trip times, and the application protocols inside.
 
-use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_tcp_sock};
+use aya_ebpf::helpers::generated::{
+    bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_tcp_sock,
+};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use gauntlet_abi::conn::{Address, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn, ROLE_CLIENT};
-use gauntlet_abi::l7::{Direction, on_gap};
+use gauntlet_abi::l7::{Direction, Stream, on_gap};
 
 use crate::dns;
 use crate::kernel::mapped;
@@ -141,73 +143,90 @@ fn addresses(ctx: &SkBuffContext) -> Option<(Address, Address)> {
 
 /// Takes in `length` bytes of payload at `payload_at` of the packet, the first of which has that sequence number.
 #[inline(always)]
-fn segment(ctx: &SkBuffContext, conn: *mut Conn, (sequence, payload_at, length): (u32, u32, u32), egress: bool) {
+fn segment(ctx: &SkBuffContext, conn: *mut Conn, place: (u32, u32, u32), egress: bool) {
     // SAFETY: `conn` points into a map value.
-    let Some(news) = (unsafe { follow(conn, sequence, length, egress) }) else {
-        return;
-    };
-    let (payload_at, length) = (payload_at + news.skip, length - news.skip);
-    // SAFETY: `conn` points into a map value, helpers without preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: the same.
     unsafe {
-        count(ctx, conn, length, egress, now);
-        let now = if egress { sent_at(ctx, now) } else { now };
-        let to_server = ((*conn).role == ROLE_CLIENT) == egress;
-        let state = &raw mut (*conn).l7;
         // One branch per direction: the parser is specialised for each.
-        if to_server {
-            if news.missing_bytes > 0 {
-                on_gap(&mut *state, Direction::ToServer, u64::from(news.missing_bytes));
-            }
-            l7::follow(ctx.skb.skb, payload_at, length, state, Direction::ToServer, now);
+        if ((*conn).role == ROLE_CLIENT) == egress {
+            directed(ctx, conn, &raw mut (*conn).l7.to_server, Direction::ToServer, place, egress);
         } else {
-            if news.missing_bytes > 0 {
-                on_gap(&mut *state, Direction::ToClient, u64::from(news.missing_bytes));
-            }
-            l7::follow(ctx.skb.skb, payload_at, length, state, Direction::ToClient, now);
+            directed(ctx, conn, &raw mut (*conn).l7.to_client, Direction::ToClient, place, egress);
         }
     }
 }
 
-/// When TCP handed the packet down, which may be long before `now` where a queue of netfilter held it between: an answer
+/// The same for a segment of one direction, which is that of `stream`.
+///
+/// # Safety
+/// `conn` and `stream` point into one map value.
+#[inline(always)]
+unsafe fn directed(
+    ctx: &SkBuffContext,
+    conn: *mut Conn,
+    stream: *mut Stream,
+    direction: Direction,
+    (sequence, payload_at, length): (u32, u32, u32),
+    egress: bool,
+) {
+    // SAFETY: as the caller says, and helpers without preconditions.
+    unsafe {
+        let Some(news) = follow(conn, stream, sequence, length, egress) else {
+            return;
+        };
+        let (payload_at, length) = (payload_at + news.skip, length - news.skip);
+        let now = if egress { sent_at(ctx) } else { bpf_ktime_get_ns() };
+        count(ctx, stream, length, egress, now);
+        let state = &raw mut (*conn).l7;
+        if news.missing_bytes > 0 {
+            on_gap(&mut *state, direction, u64::from(news.missing_bytes));
+        }
+        l7::follow(ctx.skb.skb, payload_at, length, state, direction, now);
+    }
+}
+
+/// When TCP handed the packet down, which may be long before now where a queue of netfilter held it between: an answer
 /// is a server's from the moment at which the server gave it away. TCP stamps each packet with its time of departure
-/// on CLOCK_MONOTONIC (since 4.20); with pacing that time may lie ahead.
+/// on CLOCK_MONOTONIC (since 4.20), which also saves a look at the clock.
 ///
 /// # Safety
 /// `ctx` is that of a running cgroup_skb program.
 #[inline(always)]
-unsafe fn sent_at(ctx: &SkBuffContext, now: u64) -> u64 {
-    /// An older stamp is none of CLOCK_MONOTONIC, or of no use.
+unsafe fn sent_at(ctx: &SkBuffContext) -> u64 {
+    /// A stamp that is older is none of CLOCK_MONOTONIC, or of no use.
     const AGE_MAX_NS: u64 = 60_000_000_000;
-    // SAFETY: as the caller says.
-    let stamp = unsafe { (*ctx.skb.skb).tstamp };
-    if stamp != 0 && stamp < now && now - stamp < AGE_MAX_NS {
-        stamp
-    } else {
-        now
+    /// With pacing it may lie ahead, and the coarse clock lags behind by a tick of the kernel's timer.
+    const AHEAD_MAX_NS: u64 = 1_000_000_000;
+    // SAFETY: as the caller says, and helpers without preconditions.
+    unsafe {
+        let stamp = (*ctx.skb.skb).tstamp;
+        let age = bpf_ktime_get_coarse_ns().wrapping_add(AHEAD_MAX_NS).wrapping_sub(stamp);
+        if stamp != 0 && age < AGE_MAX_NS {
+            stamp
+        } else {
+            bpf_ktime_get_ns()
+        }
     }
 }
 
-/// Counts `length` new bytes, and notes the round-trip time when it sends: what is received does not change it.
+/// Counts `length` new bytes, and notes the round-trip time when it sends, which what is received does not change, or the
+/// time when it receives.
 ///
 /// # Safety
-/// `conn` points into a map value.
+/// `stream` points into a map value.
 #[inline(always)]
-unsafe fn count(ctx: &SkBuffContext, conn: *mut Conn, length: u32, egress: bool, now: u64) {
+unsafe fn count(ctx: &SkBuffContext, stream: *mut Stream, length: u32, egress: bool, now: u64) {
     // SAFETY: as the caller says; the helper returns null or a TCP socket.
     unsafe {
+        (*stream).bytes += u64::from(length);
         if !egress {
-            (*conn).bytes_received += u64::from(length);
-            (*conn).received_ns = now;
+            (*stream).moved_us = (now / 1000) as u32;
             return;
         }
-        (*conn).bytes_sent += u64::from(length);
         let sock = (*ctx.skb.skb).__bindgen_anon_2.sk;
         if !sock.is_null() {
             let tcp_sock = bpf_tcp_sock(sock);
             if !tcp_sock.is_null() {
-                (*conn).srtt_us = (*tcp_sock).srtt_us >> 3;
+                (*stream).moved_us = (*tcp_sock).srtt_us >> 3;
             }
         }
     }
@@ -222,19 +241,20 @@ struct News {
 }
 
 /// Follows one direction's sequence numbers; `None` for a segment that was seen.
+///
+/// # Safety
+/// `conn` and `stream` point into one map value.
 #[inline(always)]
-unsafe fn follow(conn: *mut Conn, sequence: u32, length: u32, egress: bool) -> Option<News> {
+unsafe fn follow(conn: *mut Conn, stream: *mut Stream, sequence: u32, length: u32, egress: bool) -> Option<News> {
     // SAFETY: as the caller says.
     unsafe {
         let known = if egress { CONN_SENT_KNOWN } else { CONN_RECEIVED_KNOWN };
-        let end = sequence.wrapping_add(length);
-        let expected = if egress { (*conn).sent_end } else { (*conn).received_end };
         let mut news = News {
             skip: 0,
             missing_bytes: 0,
         };
         if (*conn).flags & known != 0 {
-            let seen = expected.wrapping_sub(sequence) as i32;
+            let seen = (*stream).sequence_end.wrapping_sub(sequence) as i32;
             if seen > 0 {
                 if seen as u32 >= length {
                     return None;
@@ -247,11 +267,7 @@ unsafe fn follow(conn: *mut Conn, sequence: u32, length: u32, egress: bool) -> O
         } else {
             (*conn).flags |= known;
         }
-        if egress {
-            (*conn).sent_end = end;
-        } else {
-            (*conn).received_end = end;
-        }
+        (*stream).sequence_end = sequence.wrapping_add(length);
         Some(news)
     }
 }

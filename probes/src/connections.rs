@@ -347,11 +347,11 @@ fn add(side: &mut Side, last: &Conn, conn: &Conn, now_ns: MonotonicNanos) {
     add_retransmits(&mut side.sample, last, conn);
     requests::add(&mut side.sample, &last.l7, &conn.l7, conn.state == STATE_CLOSED, now_ns);
     let sample = &mut side.sample;
-    sample.bytes_sent += conn.bytes_sent.saturating_sub(last.bytes_sent);
-    sample.bytes_received += conn.bytes_received.saturating_sub(last.bytes_received);
-    let moved = conn.bytes_sent != last.bytes_sent || conn.bytes_received != last.bytes_received;
-    if moved && conn.srtt_us > 0 {
-        side.srtt_us.push(conn.srtt_us);
+    sample.bytes_sent += conn.bytes_sent().saturating_sub(last.bytes_sent());
+    sample.bytes_received += conn.bytes_received().saturating_sub(last.bytes_received());
+    let moved = conn.bytes_sent() != last.bytes_sent() || conn.bytes_received() != last.bytes_received();
+    if moved && conn.srtt_us() > 0 {
+        side.srtt_us.push(conn.srtt_us());
     }
 }
 

@@ -86,7 +86,7 @@ fn web_to(remote: (&str, u16), state: u8) -> Conn {
 fn counts_are_what_grew_and_gauges_what_is() {
     let mut connections = Connections::default();
     let mut open = web_to(("10.1.0.2", 6379), STATE_OPEN);
-    open.bytes_sent = 100;
+    open.l7.to_server.bytes = 100;
     let (edges, _) = tick(&mut connections, &[(7, open)]);
     let side = edges[0].client.as_ref().unwrap();
     assert_eq!(
@@ -102,8 +102,8 @@ fn counts_are_what_grew_and_gauges_what_is() {
         ),
         (1, 1, 1, 100)
     );
-    open.bytes_sent = 130;
-    open.srtt_us = 50;
+    open.l7.to_server.bytes = 130;
+    open.l7.to_server.moved_us = 50;
     let (edges, _) = tick(&mut connections, &[(7, open)]);
     let side = edges[0].client.as_ref().unwrap();
     assert_eq!(
@@ -275,10 +275,10 @@ fn unread(ticks: &[(u64, u64, Option<Waiting>)]) -> Vec<(u32, u64, u32)> {
     let mut told = Vec::new();
     for &(received, sent, waiting) in ticks {
         now_ns += TICK_NS;
-        if received != server.bytes_received {
-            server.received_ns = now_ns - TICK_NS / 2;
+        if received != server.bytes_received() {
+            server.l7.to_server.moved_us = ((now_ns - TICK_NS / 2) / 1000) as u32;
         }
-        (server.bytes_received, server.bytes_sent) = (received, sent);
+        (server.l7.to_server.bytes, server.l7.to_client.bytes) = (received, sent);
         let (edges, _) = tick_with(
             &mut connections,
             now_ns,
@@ -345,5 +345,7 @@ fn a_caller_that_nobody_has_accepted_waits_with_data_or_without() {
     };
     let told = unread(&[(0, 0, not_accepted(0)), (10, 0, not_accepted(10)), (10, 0, waits(0))]);
     assert_eq!(told, [(0, 0, 1), (1, 100, 1), (0, 0, 0)]);
+    let told = unread(&[(0, 0, not_accepted(0)), (0, 0, waits(0))]);
+    assert_eq!(told, [(0, 0, 1), (0, 0, 0)], "it is let in, and says nothing yet");
     assert_eq!(unread(&[(10, 0, None)]), [(0, 0, 0)], "what is not told does not wait");
 }

@@ -36,8 +36,8 @@ impl Unread {
         // Clients' sockets are their processes' from the start.
         self.is_accepted |= conn.role != ROLE_SERVER;
         let waited = self.since_ns.is_some() || !self.is_accepted;
-        let has_answered = conn.bytes_sent != last.bytes_sent;
-        if !waited && (has_answered || conn.bytes_received == self.taken_bytes) {
+        let has_answered = conn.bytes_sent() != last.bytes_sent();
+        if !waited && (has_answered || conn.bytes_received() == self.taken_bytes) {
             return;
         }
         match queues.look_up(cookie, conn) {
@@ -58,11 +58,11 @@ impl Unread {
             return;
         }
         // At most so many: more may have come since the table was read.
-        let taken_bytes = conn.bytes_received.saturating_sub(waiting.bytes.into());
+        let taken_bytes = conn.bytes_received().saturating_sub(waiting.bytes.into());
         self.since_ns = match self.since_ns {
             Some(since_ns) if taken_bytes <= self.taken_bytes => Some(since_ns),
             Some(_) => Some(now_ns),
-            None => Some(conn.received_ns.min(now_ns)),
+            None => Some(conn.received_ns(now_ns)),
         };
         self.taken_bytes = self.taken_bytes.max(taken_bytes);
     }
@@ -70,7 +70,7 @@ impl Unread {
     /// All that has come is taken.
     fn taken(conn: &Conn) -> Self {
         Self {
-            taken_bytes: conn.bytes_received,
+            taken_bytes: conn.bytes_received(),
             is_accepted: true,
             since_ns: None,
         }

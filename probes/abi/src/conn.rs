@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::l7::L7State;
+use crate::l7::{L7State, Stream};
 
 /// An IPv6 address, or an IPv4 address mapped into one, as the bytes on the wire.
 pub type Address = [u8; 16];
@@ -30,9 +30,9 @@ pub const STATE_CLOSED: u8 = 3;
 
 /// The socket existed before the probes: its opening was not seen.
 pub const CONN_PICKED_UP: u32 = 1;
-/// [`Conn::sent_end`] is valid.
+/// Where the bytes sent have come to is known.
 pub const CONN_SENT_KNOWN: u32 = 1 << 1;
-/// [`Conn::received_end`] is valid.
+/// Where the bytes received have come to is known.
 pub const CONN_RECEIVED_KNOWN: u32 = 1 << 2;
 
 /// Results of retransmissions that have a counter of their own; anything else is counted after them.
@@ -45,11 +45,9 @@ const CACHE_LINE: usize = 64;
 
 /// What is known of one TCP socket.
 ///
-/// A packet that comes in is often taken in by the CPU that sent it, so that the two ways of a socket are written by two
-/// CPUs, and a line of their caches that both write goes to and fro with each request: profiles showed the programs
-/// waiting for such lines more than computing. Hence the order: what is written once, then a line for each of sending and
-/// receiving, then the parser's state, which does the same. A hash table keeps 48 bytes and the key before a value, so
-/// lines begin behind the first eight bytes; a kernel that keeps another number costs time, no more.
+/// In the order of what is touched together: what every packet reads, then what is written when it opens, fails and
+/// closes, then the two directions (see [`L7State`]). A hash table keeps 48 bytes and the key before a value, so lines of
+/// the CPUs' caches begin behind the first eight bytes; a kernel that keeps another number costs time, no more.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Conn {
@@ -63,7 +61,7 @@ pub struct Conn {
     /// `STATE_…`.
     pub state: u8,
 
-    // Written when it opens, closes and fails.
+    // Written when it opens and closes.
     /// When it was first seen.
     pub created_ns: u64,
     /// When it opened; 0 if it has not.
@@ -85,13 +83,9 @@ pub struct Conn {
     /// The last positive errno that was reported while it lived on.
     pub soft_error: i32,
 
-    // Written when it sends.
-    /// Payload bytes sent, retransmissions excluded.
-    pub bytes_sent: u64,
-    /// Sequence number after the last payload byte sent.
-    pub sent_end: u32,
-    /// Smoothed round-trip time at the last data segment sent, microseconds; 0 if unknown.
-    pub srtt_us: u32,
+    // Written when it fails.
+    /// Address of the other end, as this end knows it.
+    pub remote: Address,
     /// Retransmissions during the handshake, by [`RETRANSMIT_ERRORS`], then others.
     pub handshake_retransmits: [u32; RETRANSMIT_COUNTERS],
     /// Retransmissions on the open connection, by [`RETRANSMIT_ERRORS`], then others.
@@ -101,30 +95,65 @@ pub struct Conn {
     /// How many errors were reported while it lived on.
     pub soft_error_count: u32,
 
-    // Written when it receives.
-    /// Payload bytes received, retransmissions excluded.
-    pub bytes_received: u64,
-    /// When payload was received last; 0 if it never was.
-    pub received_ns: u64,
-    /// Sequence number after the last payload byte received.
-    pub received_end: u32,
-    /// Zero.
-    pub reserved_end: u32,
-    /// Address of the other end, as this end knows it.
-    pub remote: Address,
+    /// Bytes, requests and answers.
+    pub l7: L7State,
     /// The cgroup (v2) of the process that made it, or of its listener's; 0 where the kernel does not tell.
     pub cgroup_id: u64,
-    /// Zero.
-    pub reserved_line: [u64; 2],
+}
 
-    /// Requests and answers.
-    pub l7: L7State,
+impl Conn {
+    /// Payload bytes sent, retransmissions excluded.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent().bytes
+    }
+
+    /// Payload bytes received, retransmissions excluded.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.received().bytes
+    }
+
+    /// Smoothed round-trip time at the last data segment sent, microseconds; 0 if unknown.
+    #[must_use]
+    pub fn srtt_us(&self) -> u32 {
+        self.sent().moved_us
+    }
+
+    /// When payload was received last, by the clock that says `now_ns`. Wrong by multiples of 71 minutes if that was
+    /// longer ago.
+    #[must_use]
+    pub fn received_ns(&self, now_ns: u64) -> u64 {
+        let age_us = ((now_ns / 1000) as u32).wrapping_sub(self.received().moved_us);
+        // The packet and the reader are not one instant: what came just after `now_ns` is not 71 minutes old.
+        if age_us > u32::MAX / 2 {
+            now_ns
+        } else {
+            now_ns.saturating_sub(u64::from(age_us) * 1000)
+        }
+    }
+
+    /// The direction in which it sends.
+    #[must_use]
+    pub fn sent(&self) -> &Stream {
+        match self.role {
+            ROLE_CLIENT => &self.l7.to_server,
+            _ => &self.l7.to_client,
+        }
+    }
+
+    /// The direction in which it receives.
+    #[must_use]
+    pub fn received(&self) -> &Stream {
+        match self.role {
+            ROLE_CLIENT => &self.l7.to_client,
+            _ => &self.l7.to_server,
+        }
+    }
 }
 
 const _: () = assert!(align_of::<Conn>() == 8);
 // Where each line begins; the next entry of the table begins with one, too.
 const _: () = assert!(offset_of!(Conn, created_ns) == 8);
-const _: () = assert!(offset_of!(Conn, bytes_sent) == 8 + CACHE_LINE);
-const _: () = assert!(offset_of!(Conn, bytes_received) == 8 + 2 * CACHE_LINE);
-const _: () = assert!(offset_of!(Conn, l7) == 8 + 3 * CACHE_LINE);
+const _: () = assert!(offset_of!(Conn, l7) == 8 + 2 * CACHE_LINE);
 const _: () = assert!(size_of::<Conn>() % CACHE_LINE == 8);

@@ -24,14 +24,16 @@ mod redis;
 mod stream;
 
 pub use stream::Stream;
-use stream::{MODE_RESYNC, Token};
+use stream::{MODE_RESYNC, Rest, Token, Way, Window};
 
 /// Steps after which the rest of a segment is given up and counted as unparsed.
 pub const STEP_LIMIT: u32 = 1024;
 /// Requests under way on one connection whose kind is remembered; beyond it hits and misses are not told apart.
 pub const TRACKED_REQUESTS: usize = 128;
 /// Requests under way on one connection that are timed; beyond it they are counted as `untimed`.
-pub const TIMED_REQUESTS: usize = 16;
+pub const TIMED_REQUESTS: usize = 32;
+/// Requests under way on one connection that are remembered beside the ring's head: most connections have no more.
+const NEAR_REQUESTS: usize = 8;
 
 const PROTOCOL_UNKNOWN: u8 = 0;
 const PROTOCOL_HTTP1: u8 = 1;
@@ -60,7 +62,9 @@ const KIND_HEAD: u8 = 5;
 const KIND_CONNECT: u8 = 6;
 /// PostgreSQL: a cycle that executes nothing (start-up, a preparation, an empty Sync): followed, not counted.
 const KIND_CONTROL: u8 = 7;
-/// Its start is in `starts_us`.
+/// Bits of a kind.
+const KIND_MASK: u8 = 7;
+/// Its start is in `far_starts_us`.
 const KIND_TIMED: u8 = 0x80;
 
 /// A protocol, recognised by its bytes.
@@ -115,12 +119,15 @@ impl Payload for [u8] {
 
 /// All that is remembered of one connection. Counters only grow (they wrap); all zeroes is a fresh connection.
 ///
-/// In the order of who writes, each by itself in its lines of the CPUs' caches: the one direction, the other, what the one
-/// writes and the other reads, what is seldom written. A line that one CPU reads while another writes it costs either of
-/// them more than all that is computed with it.
+/// In lines of the CPUs' caches by who writes: the one direction, the other, what the one writes and the other reads, and
+/// then what few segments touch. An ordinary segment touches one line of its own, that of the ring, and, if it is an
+/// answer, the histogram's. Thousands of connections do not fit into the caches, and to fetch a line from beyond costs
+/// more than all that is computed with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct L7State {
+    /// Bytes to the server.
+    pub to_server: Stream,
     /// Requests, by the bytes to the server.
     pub requests: u32,
     /// Requests under way when too many others were, and so not timed.
@@ -129,35 +136,37 @@ pub struct L7State {
     pushed: u32,
     /// What `tail` was when the producer last had to know.
     tail_seen: u32,
-    reserved: [u32; 2],
-    /// Bytes to the server.
-    pub to_server: Stream,
 
+    /// Bytes to the client.
+    pub to_client: Stream,
     /// Number of requests popped from the ring.
     tail: u32,
-    /// Number of the request (the first is 1) whose answer began last and was timed.
-    timed: u32,
-    /// When the latest answer began, microseconds of the caller's clock, wrapping.
-    last_answer_us: u32,
     /// Answers, by the bytes to the client.
     pub responses: u32,
     /// Redis: values that GET-class commands found, counted per key as the server's own statistics do.
     pub hits: u32,
     /// Redis: values that GET-class commands did not find, counted per key.
     pub misses: u32,
-    /// Bytes to the client.
-    pub to_client: Stream,
 
     /// Number of requests pushed on the ring (with those that are followed, not counted). The producer only writes it.
     head: u32,
     reserved_ring: u32,
-    starts_us: [u32; TIMED_REQUESTS],
-    kinds: [u8; TRACKED_REQUESTS],
-    reserved_ring_end: [u64; 7],
+    near_starts_us: [u32; NEAR_REQUESTS],
+    /// Kind of a request, and above it the bits of its number that its place does not tell.
+    near_kinds: [u16; NEAR_REQUESTS],
+    reserved_ring_end: u64,
 
-    protocol: u8,
-    flags: u8,
-    reserved_seldom: [u8; 2],
+    /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
+    pub latency: [u32; LATENCY_BUCKETS],
+
+    // Requests behind many others.
+    far_starts_us: [u32; TIMED_REQUESTS],
+    far_kinds: [u8; TRACKED_REQUESTS],
+
+    to_server_rest: Rest,
+    to_client_rest: Rest,
+    /// PostgreSQL: number of the request (the first is 1) whose answer began last and was timed.
+    timed: u32,
     /// Answers that say that the server failed: HTTP 5xx, Redis `-` and `!`, PostgreSQL `E`.
     pub errors: u32,
     /// Answers that say that the request was wrong: HTTP 4xx.
@@ -168,18 +177,23 @@ pub struct L7State {
     pub abandoned: u32,
     /// Answers to requests that we did not see.
     pub unsolicited: u32,
-    reserved_seldom_end: [u32; 10],
-    /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
-    pub latency: [u32; LATENCY_BUCKETS],
 }
 
-const _: () = assert!(size_of::<L7State>() == 960);
-const _: () = assert!(offset_of!(L7State, tail) == 128);
-const _: () = assert!(offset_of!(L7State, head) == 256);
-const _: () = assert!(offset_of!(L7State, protocol) == 512);
-const _: () = assert!(offset_of!(L7State, latency) == 576);
+const _: () = assert!(offset_of!(L7State, to_client) == 64);
+const _: () = assert!(offset_of!(L7State, head) == 128);
+const _: () = assert!(offset_of!(L7State, latency) == 192);
+const _: () = assert!(size_of::<L7State>() == 952);
 
-/// Progress within one segment. The fields are public to the kernel program that keeps it on its stack.
+/// A request under way, as far as it is remembered.
+#[derive(Clone, Copy)]
+struct Remembered {
+    /// 0 if that is not known.
+    kind: u8,
+    /// `None`: it is not timed.
+    started_us: Option<u32>,
+}
+
+/// Progress within one segment, and the bytes of it that are looked at: the kernel program keeps it on its stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
     offset: u32,
@@ -188,6 +202,7 @@ pub struct Cursor {
     /// What of the segment is at the start of the window; nothing while `loaded_end` is 0.
     loaded_at: u32,
     loaded_end: u32,
+    window: Window,
 }
 
 impl Cursor {
@@ -201,6 +216,7 @@ impl Cursor {
             now_us: (now_ns / 1000) as u32,
             loaded_at: 0,
             loaded_end: 0,
+            window: Window::empty(),
         }
     }
 
@@ -240,21 +256,21 @@ pub fn finish(state: &mut L7State, cursor: &Cursor, direction: Direction) {
         return;
     }
     // Only Redis can have hidden a whole answer in what is given up; elsewhere the request under way stays so.
-    if direction == Direction::ToClient && state.protocol == PROTOCOL_REDIS {
+    if direction == Direction::ToClient && state.to_client.protocol == PROTOCOL_REDIS {
         state.abandon();
     }
-    state.stream(direction).lose();
+    state.way(direction).lose();
 }
 
 /// Says that `missing_bytes` of one direction were never seen, before the next segment of it.
 #[inline(always)]
 pub fn on_gap(state: &mut L7State, direction: Direction, missing_bytes: u64) {
-    let stream = state.stream(direction);
-    if missing_bytes <= stream.skip {
-        stream.skip -= missing_bytes;
+    let mut way = state.way(direction);
+    if missing_bytes <= way.stream.skip {
+        way.stream.skip -= missing_bytes;
         return;
     }
-    stream.lose();
+    way.lose();
     if direction == Direction::ToClient {
         state.abandon();
     }
@@ -263,71 +279,73 @@ pub fn on_gap(state: &mut L7State, direction: Direction, missing_bytes: u64) {
 /// Takes one token on its way to the server.
 #[inline(always)]
 pub fn step_to_server<P: Payload + ?Sized>(state: &mut L7State, cursor: &mut Cursor, payload: &P) {
-    if state.is_opaque() {
-        state.to_server.refuse(cursor, state.protocol == PROTOCOL_ENCRYPTED);
+    if state.to_server.is_opaque() {
+        state.refuse(Direction::ToServer, cursor);
         return;
     }
-    let Some(available) = state.to_server.fill(cursor, payload) else {
+    let Some(available) = state.way(Direction::ToServer).fill(cursor, payload) else {
         return;
     };
-    let at_us = state.to_server.token_start_us(cursor);
+    let at_us = state.way(Direction::ToServer).token_start_us(cursor);
     let mut token = Token::Consumed(0);
-    if state.protocol == PROTOCOL_UNKNOWN || state.to_server.mode == MODE_RESYNC {
+    if state.to_server.protocol == PROTOCOL_UNKNOWN || state.to_server.mode == MODE_RESYNC {
         token = recognise::recognise(state, cursor, payload, available);
     }
     if let Token::Consumed(_) = token {
-        token = match state.protocol {
-            PROTOCOL_HTTP1 => http::request(state, available, at_us),
-            PROTOCOL_REDIS => redis::request(state, available, at_us),
-            PROTOCOL_POSTGRES => postgres::request(state, available, at_us),
+        let window = &cursor.window;
+        token = match state.to_server.protocol {
+            PROTOCOL_HTTP1 => http::request(state, window, available, at_us),
+            PROTOCOL_REDIS => redis::request(state, window, available, at_us),
+            PROTOCOL_POSTGRES => postgres::request(state, window, available, at_us),
             _ => {
-                state.to_server.refuse(cursor, state.protocol == PROTOCOL_ENCRYPTED);
+                state.refuse(Direction::ToServer, cursor);
                 return;
             }
         };
     }
-    state.to_server.settle(cursor, available, token);
+    state.way(Direction::ToServer).settle(cursor, available, token);
 }
 
 /// Takes one token on its way to the client.
 #[inline(always)]
 pub fn step_to_client<P: Payload + ?Sized>(state: &mut L7State, cursor: &mut Cursor, payload: &P) {
-    if state.is_opaque() || state.protocol == PROTOCOL_UNKNOWN {
-        state.to_client.refuse(cursor, state.protocol == PROTOCOL_ENCRYPTED);
+    if state.to_client.is_opaque() || state.to_client.protocol == PROTOCOL_UNKNOWN {
+        state.refuse(Direction::ToClient, cursor);
         return;
     }
     if state.to_client.mode == MODE_RESYNC && !state.has_outstanding() {
         // The rest of an answer that was given up.
-        state.to_client.refuse(cursor, false);
+        state.way(Direction::ToClient).refuse(cursor, false);
         return;
     }
-    let Some(available) = state.to_client.fill(cursor, payload) else {
+    let Some(available) = state.way(Direction::ToClient).fill(cursor, payload) else {
         return;
     };
-    let at_us = state.to_client.token_start_us(cursor);
-    let token = match state.protocol {
-        PROTOCOL_HTTP1 => http::response(state, available, at_us),
-        PROTOCOL_REDIS => redis::reply(state, available, at_us),
+    let at_us = state.way(Direction::ToClient).token_start_us(cursor);
+    let window = &cursor.window;
+    let token = match state.to_client.protocol {
+        PROTOCOL_HTTP1 => http::response(state, window, available, at_us),
+        PROTOCOL_REDIS => redis::reply(state, window, available, at_us),
         _ => {
             if state.to_client.mode == MODE_RESYNC && postgres::ends_a_cycle(cursor, payload) {
                 postgres::resume(state, at_us);
                 cursor.offset = cursor.end;
                 return;
             }
-            postgres::answer(state, available, at_us)
+            postgres::answer(state, window, available, at_us)
         }
     };
     if matches!(token, Token::Failed) && state.to_client.mode != MODE_RESYNC {
         state.abandon();
     }
-    state.to_client.settle(cursor, available, token);
+    state.way(Direction::ToClient).settle(cursor, available, token);
 }
 
 impl L7State {
     /// The protocol recognised so far.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        match self.protocol {
+        match self.to_server.protocol {
             PROTOCOL_HTTP1 => Protocol::Http1,
             PROTOCOL_REDIS => Protocol::Redis,
             PROTOCOL_POSTGRES => Protocol::Postgres,
@@ -349,11 +367,10 @@ impl L7State {
         if self.outstanding() == 0 {
             return None;
         }
-        let is_timed = self.kinds[self.tail as usize % TRACKED_REQUESTS] & KIND_TIMED != 0;
-        let since_us = if is_timed && self.timed != self.tail.wrapping_add(1) {
-            self.starts_us[self.tail as usize % TIMED_REQUESTS]
-        } else {
-            self.last_answer_us
+        let oldest = self.remembered(self.tail);
+        let since_us = match oldest.started_us {
+            Some(started_us) if self.timed != self.tail.wrapping_add(1) => started_us,
+            _ => self.to_client.started_us,
         };
         let age_us = ((now_ns / 1000) as u32).wrapping_sub(since_us);
         // The two directions and the reader are not one instant: a start just after `now_ns` is no age of 71 minutes.
@@ -367,26 +384,57 @@ impl L7State {
     /// Segments that could not be parsed, both directions.
     #[must_use]
     pub fn unparsed(&self) -> u32 {
-        self.to_server.unparsed.wrapping_add(self.to_client.unparsed)
+        self.to_server_rest.unparsed.wrapping_add(self.to_client_rest.unparsed)
     }
 
     /// Segments that were encrypted, both directions.
     #[must_use]
     pub fn encrypted(&self) -> u32 {
-        self.to_server.encrypted.wrapping_add(self.to_client.encrypted)
+        self.to_server_rest
+            .encrypted
+            .wrapping_add(self.to_client_rest.encrypted)
     }
 
     #[inline(always)]
-    fn stream(&mut self, direction: Direction) -> &mut Stream {
+    fn way(&mut self, direction: Direction) -> Way<'_> {
         match direction {
-            Direction::ToServer => &mut self.to_server,
-            Direction::ToClient => &mut self.to_client,
+            Direction::ToServer => Way {
+                stream: &mut self.to_server,
+                rest: &mut self.to_server_rest,
+            },
+            Direction::ToClient => Way {
+                stream: &mut self.to_client,
+                rest: &mut self.to_client_rest,
+            },
         }
     }
 
+    /// Counts a segment that is not ours to parse.
     #[inline(always)]
-    fn is_opaque(&self) -> bool {
-        self.protocol == PROTOCOL_ENCRYPTED || self.flags & FLAG_TUNNEL != 0
+    fn refuse(&mut self, direction: Direction, cursor: &mut Cursor) {
+        let mut way = self.way(direction);
+        let is_encrypted = way.stream.protocol == PROTOCOL_ENCRYPTED;
+        way.refuse(cursor, is_encrypted);
+    }
+
+    #[inline(always)]
+    fn set_protocol(&mut self, protocol: u8) {
+        self.to_server.protocol = protocol;
+        self.to_client.protocol = protocol;
+    }
+
+    #[inline(always)]
+    fn set_flag(&mut self, flag: u8) {
+        let flags = self.to_server.connection | flag;
+        self.to_server.connection = flags;
+        self.to_client.connection = flags;
+    }
+
+    #[inline(always)]
+    fn clear_flag(&mut self, flag: u8) {
+        let flags = self.to_server.connection & !flag;
+        self.to_server.connection = flags;
+        self.to_client.connection = flags;
     }
 
     #[inline(always)]
@@ -399,47 +447,103 @@ impl L7State {
     fn push(&mut self, kind: u8, started_us: u32) -> bool {
         let head = self.pushed;
         let mut under_way = head.wrapping_sub(self.tail_seen);
-        if under_way >= TIMED_REQUESTS as u32 {
+        if under_way >= NEAR_REQUESTS as u32 {
             // The consumer's line is fetched only when its news can matter.
             self.tail_seen = self.tail;
             under_way = head.wrapping_sub(self.tail_seen);
         }
+        if under_way < NEAR_REQUESTS as u32 {
+            self.near_starts_us[head as usize % NEAR_REQUESTS] = started_us;
+            self.near_kinds[head as usize % NEAR_REQUESTS] = near_number(head) | u16::from(kind);
+        } else {
+            self.push_far(head, under_way, kind, started_us);
+        }
+        self.pushed = head.wrapping_add(1);
+        self.head = self.pushed;
+        under_way < TRACKED_REQUESTS as u32
+    }
+
+    #[inline(always)]
+    fn push_far(&mut self, head: u32, under_way: u32, kind: u8, started_us: u32) {
         let mut slot = kind;
         if under_way < TIMED_REQUESTS as u32 {
-            self.starts_us[head as usize % TIMED_REQUESTS] = started_us;
+            self.far_starts_us[head as usize % TIMED_REQUESTS] = started_us;
             slot |= KIND_TIMED;
         } else {
             self.untimed = self.untimed.wrapping_add(1);
         }
-        let is_tracked = under_way < TRACKED_REQUESTS as u32;
-        if is_tracked {
-            self.kinds[head as usize % TRACKED_REQUESTS] = slot;
+        if under_way < TRACKED_REQUESTS as u32 {
+            self.far_kinds[head as usize % TRACKED_REQUESTS] = slot;
         }
-        self.pushed = head.wrapping_add(1);
-        self.head = self.pushed;
-        is_tracked
     }
 
-    /// Consumer: the kind of the oldest request under way (0 if it was not remembered).
+    /// What is known of request `number`, which is under way.
     #[inline(always)]
-    fn oldest_kind(&self) -> u8 {
-        self.kinds[self.tail as usize % TRACKED_REQUESTS] & !KIND_TIMED
+    fn remembered(&self, number: u32) -> Remembered {
+        if let Some(kind) = self.near_kind(number) {
+            return Remembered {
+                kind,
+                started_us: Some(self.near_starts_us[number as usize % NEAR_REQUESTS]),
+            };
+        }
+        let slot = self.far_kinds[number as usize % TRACKED_REQUESTS];
+        let is_timed = slot & KIND_TIMED != 0;
+        Remembered {
+            kind: slot & KIND_MASK,
+            started_us: is_timed.then(|| self.far_starts_us[number as usize % TIMED_REQUESTS]),
+        }
     }
 
-    /// Consumer: the answer of the oldest request began at `at_us`; records its latency once.
+    /// The kind of request `number` if it is beside the ring's head. What is there of an older one bears another number,
+    /// unless 65,536 requests lie between.
     #[inline(always)]
-    fn time_oldest(&mut self, at_us: u32) {
-        let number = self.tail.wrapping_add(1);
-        self.last_answer_us = at_us;
-        if self.kinds[self.tail as usize % TRACKED_REQUESTS] & KIND_TIMED != 0 && self.timed != number {
-            self.timed = number;
-            let latency_us = at_us.wrapping_sub(self.starts_us[self.tail as usize % TIMED_REQUESTS]);
-            // The compiler knows that the bucket exists, and would drop the check that the verifier must see.
-            let bucket = black_box(u32::from(latency_bucket(u64::from(latency_us)))) as usize;
-            if bucket < LATENCY_BUCKETS {
-                self.latency[bucket] = self.latency[bucket].wrapping_add(1);
+    fn near_kind(&self, number: u32) -> Option<u8> {
+        let near = self.near_kinds[number as usize % NEAR_REQUESTS];
+        let kind = near as u8 & KIND_MASK;
+        (kind != 0 && near & !u16::from(KIND_MASK) == near_number(number)).then_some(kind)
+    }
+
+    /// Producer: the newest request, which is tracked, turns out to be of this kind, or to begin only now. True if it is
+    /// timed.
+    #[inline(always)]
+    fn revise_newest(&mut self, kind: u8, started_us: Option<u32>) -> bool {
+        let number = self.pushed.wrapping_sub(1);
+        if self.near_kind(number).is_some() {
+            self.near_kinds[number as usize % NEAR_REQUESTS] = near_number(number) | u16::from(kind);
+            if let Some(started_us) = started_us {
+                self.near_starts_us[number as usize % NEAR_REQUESTS] = started_us;
             }
+            return true;
         }
+        let timed = self.far_kinds[number as usize % TRACKED_REQUESTS] & KIND_TIMED;
+        self.far_kinds[number as usize % TRACKED_REQUESTS] = kind | timed;
+        if let (Some(started_us), true) = (started_us, timed != 0) {
+            self.far_starts_us[number as usize % TIMED_REQUESTS] = started_us;
+        }
+        timed != 0
+    }
+
+    /// Consumer: an answer began at `at_us`, to a request that began at `started_us` if it was timed.
+    #[inline(always)]
+    fn time(&mut self, started_us: Option<u32>, at_us: u32) {
+        self.to_client.started_us = at_us;
+        let Some(started_us) = started_us else { return };
+        // The compiler knows that the bucket exists, and would drop the check that the verifier must see.
+        let bucket = black_box(u32::from(latency_bucket(u64::from(at_us.wrapping_sub(started_us))))) as usize;
+        if bucket < LATENCY_BUCKETS {
+            self.latency[bucket] = self.latency[bucket].wrapping_add(1);
+        }
+    }
+
+    /// Consumer: the answer of the oldest request, which stays under way, began at `at_us`; records its latency once.
+    #[inline(always)]
+    fn time_once(&mut self, oldest: Remembered, at_us: u32) {
+        let number = self.tail.wrapping_add(1);
+        let is_new = oldest.started_us.is_some() && self.timed != number;
+        if is_new {
+            self.timed = number;
+        }
+        self.time(oldest.started_us.filter(|_| is_new), at_us);
     }
 
     /// Consumer: forgets the oldest request.
@@ -448,7 +552,7 @@ impl L7State {
         // A slot is emptied only where a request that found no room may be the next to look at it: the producer writes
         // all others before. Half a ring, because it may push meanwhile.
         if self.head.wrapping_sub(self.tail) > TRACKED_REQUESTS as u32 / 2 {
-            self.kinds[self.tail as usize % TRACKED_REQUESTS] = 0;
+            self.far_kinds[self.tail as usize % TRACKED_REQUESTS] = 0;
         }
         self.tail = self.tail.wrapping_add(1);
     }
@@ -460,11 +564,11 @@ impl L7State {
             self.unsolicited = self.unsolicited.wrapping_add(1);
             return None;
         }
-        let kind = self.oldest_kind();
-        self.time_oldest(at_us);
+        let oldest = self.remembered(self.tail);
+        self.time(oldest.started_us, at_us);
         self.pop();
         self.responses = self.responses.wrapping_add(1);
-        Some(kind)
+        Some(oldest.kind)
     }
 
     /// Consumer: gives up all requests under way. Their answers, if they come, are unsolicited; so both ends pair
@@ -476,6 +580,14 @@ impl L7State {
         self.tail = head;
     }
 }
+
+/// The bits of a request's number that its place beside the ring's head does not tell.
+#[inline(always)]
+fn near_number(number: u32) -> u16 {
+    number as u16 & !u16::from(KIND_MASK)
+}
+
+const _: () = assert!(NEAR_REQUESTS == KIND_MASK as usize + 1);
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! Framing is followed exactly (lengths, chunks, bodiless answers, interim answers, pipelining), so a body that looks
 //! like a message is never taken for one.
 
-use super::stream::{MODE_OWN, MODE_RESYNC, MODE_START, Stream, Token, WINDOW_BYTES, lower, mask, word};
+use super::stream::{MODE_OWN, MODE_RESYNC, MODE_START, Stream, Token, WINDOW_BYTES, Window, lower, mask, word};
 use super::{FLAG_TUNNEL, KIND_CONNECT, KIND_HEAD, KIND_PLAIN, L7State};
 
 /// Within the first line or a header line of no interest.
@@ -48,16 +48,16 @@ pub(super) enum RequestLine {
 
 /// Takes one token of a request.
 #[inline(always)]
-pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn request(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_server;
     if stream.mode != MODE_START {
-        return header_or_body(stream, available);
+        return header_or_body(stream, window, available);
     }
     // A server passes over blank lines before a request.
-    if matches!(stream.byte_at(0), b'\r' | b'\n') {
+    if matches!(window.byte_at(0), b'\r' | b'\n') {
         return Token::Consumed(1);
     }
-    match request_line(stream, available) {
+    match request_line(window, available) {
         RequestLine::Incomplete => Token::Incomplete,
         RequestLine::Not => Token::Failed,
         RequestLine::Is(kind) => {
@@ -66,30 +66,30 @@ pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token 
             stream.flags = if kind == KIND_CONNECT { BODY_NONE } else { 0 };
             state.requests = state.requests.wrapping_add(1);
             state.push(kind, at_us);
-            rest_of_first_line(&mut state.to_server, available)
+            rest_of_first_line(&mut state.to_server, window, available)
         }
     }
 }
 
 /// Takes one token of a response.
 #[inline(always)]
-pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn response(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_client;
     if stream.mode != MODE_START && stream.mode != MODE_RESYNC {
-        let token = header_or_body(stream, available);
+        let token = header_or_body(stream, window, available);
         if stream.mode == MODE_START && stream.flags & BODY_TUNNEL != 0 {
-            state.flags |= FLAG_TUNNEL;
+            state.set_flag(FLAG_TUNNEL);
         }
         return token;
     }
-    let is_http = stream.first_word() & mask(7) == word(b"HTTP/1.");
+    let is_http = window.first_word() & mask(7) == word(b"HTTP/1.");
     if available < 12 {
         let common = mask(if available < 7 { available } else { 7 });
-        let may_be = (stream.first_word() ^ word(b"HTTP/1.")) & common == 0;
+        let may_be = (window.first_word() ^ word(b"HTTP/1.")) & common == 0;
         return if may_be { Token::Incomplete } else { Token::Failed };
     }
-    let status = (stream.word_at(8) & 0xffff_ffff) as u32;
-    if !is_http || !stream.byte_at(7).is_ascii_digit() || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
+    let status = (window.word_at(8) & 0xffff_ffff) as u32;
+    if !is_http || !window.byte_at(7).is_ascii_digit() || status & 0xf0f0_f0ff != u32::from_le_bytes(*b" 000") {
         return Token::Failed;
     }
     let hundreds = (status >> 8 & 0x0f) as u8;
@@ -99,7 +99,7 @@ pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token
     let is_switch = hundreds == 1 && rest == u16::from_le_bytes(*b"01");
     if hundreds == 1 && !is_switch {
         stream.flags = BODY_NONE;
-        return rest_of_first_line(stream, available);
+        return rest_of_first_line(stream, window, available);
     }
     let is_bodiless =
         (hundreds == 2 && rest == u16::from_le_bytes(*b"04")) || (hundreds == 3 && rest == u16::from_le_bytes(*b"04"));
@@ -117,13 +117,13 @@ pub(super) fn response(state: &mut L7State, available: u32, at_us: u32) -> Token
     } else {
         BODY_TO_CLOSE
     };
-    rest_of_first_line(stream, available)
+    rest_of_first_line(stream, window, available)
 }
 
 /// Tells a request's method by the window; its kind if it is one.
 #[inline(always)]
-pub(super) fn request_line(stream: &Stream, available: u32) -> RequestLine {
-    let start = stream.first_word();
+pub(super) fn request_line(window: &Window, available: u32) -> RequestLine {
+    let start = window.first_word();
     let (kind, size) = match (start & 0xff) as u8 {
         b'G' => (method(start, available, b"GET "), 4),
         b'H' => (method(start, available, b"HEAD "), 5),
@@ -152,7 +152,7 @@ pub(super) fn request_line(stream: &Stream, available: u32) -> RequestLine {
         _ => KIND_PLAIN,
     };
     // A path, a whole address, or the server itself.
-    match stream.byte_at(size) {
+    match window.byte_at(size) {
         b'/' | b'*' | b'h' | b'H' => RequestLine::Is(kind),
         _ => RequestLine::Not,
     }
@@ -172,20 +172,20 @@ fn method(start: u64, available: u32, name: &[u8]) -> RequestLine {
 }
 
 #[inline(always)]
-fn rest_of_first_line(stream: &mut Stream, available: u32) -> Token {
-    stream.rest_of_line(available, MODE_HEADER)
+fn rest_of_first_line(stream: &mut Stream, window: &Window, available: u32) -> Token {
+    stream.rest_of_line(window, available, MODE_HEADER)
 }
 
 /// Takes one token behind the first line.
 #[inline(always)]
-fn header_or_body(stream: &mut Stream, available: u32) -> Token {
+fn header_or_body(stream: &mut Stream, window: &Window, available: u32) -> Token {
     match stream.mode {
-        MODE_HEADER_LINE => stream.rest_of_line(available, MODE_HEADER),
-        MODE_HEADER => header(stream, available),
-        MODE_LENGTH => length_digit(stream),
-        MODE_CHUNK_SIZE => chunk_digit(stream),
+        MODE_HEADER_LINE => stream.rest_of_line(window, available, MODE_HEADER),
+        MODE_HEADER => header(stream, window, available),
+        MODE_LENGTH => length_digit(stream, window),
+        MODE_CHUNK_SIZE => chunk_digit(stream, window),
         MODE_CHUNK_LINE => {
-            let token = stream.rest_of_line(available, MODE_CHUNK_SIZE);
+            let token = stream.rest_of_line(window, available, MODE_CHUNK_SIZE);
             if stream.mode == MODE_CHUNK_SIZE {
                 if stream.value == 0 {
                     stream.mode = MODE_TRAILER;
@@ -196,8 +196,8 @@ fn header_or_body(stream: &mut Stream, available: u32) -> Token {
             }
             token
         }
-        MODE_TRAILER_LINE => stream.rest_of_line(available, MODE_TRAILER),
-        MODE_TRAILER => match stream.byte_at(0) {
+        MODE_TRAILER_LINE => stream.rest_of_line(window, available, MODE_TRAILER),
+        MODE_TRAILER => match window.byte_at(0) {
             b'\r' => Token::Consumed(1),
             b'\n' => {
                 stream.mode = MODE_START;
@@ -214,34 +214,34 @@ fn header_or_body(stream: &mut Stream, available: u32) -> Token {
 
 /// A header line: the head's end, a header that frames the body, or one of no interest.
 #[inline(always)]
-fn header(stream: &mut Stream, available: u32) -> Token {
+fn header(stream: &mut Stream, window: &Window, available: u32) -> Token {
     // First, because a kept window cannot be taken in part: from its fifteenth byte on this name is complete.
-    let first = lower(stream.first_word());
-    let second = lower(stream.word_at(8));
+    let first = lower(window.first_word());
+    let second = lower(window.word_at(8));
     if available >= 15 && first == word(b"content-") && second & mask(7) == word(b"length:") {
         stream.mode = MODE_LENGTH;
         stream.value = 0;
         stream.flags |= BODY_LENGTH;
         return Token::Consumed(15);
     }
-    let feed = stream.line_feed();
+    let feed = window.line_feed();
     if feed >= available && available < HEADER_NAME_BYTES {
         return Token::Incomplete;
     }
-    if feed < available && (feed == 0 || (feed == 1 && stream.byte_at(0) == b'\r')) {
+    if feed < available && (feed == 0 || (feed == 1 && window.byte_at(0) == b'\r')) {
         end_of_head(stream);
         return Token::Consumed(feed + 1);
     }
     let is_encoding = first == word(b"transfer")
         && second == word(b"-encodin")
-        && lower(stream.word_at(16)) & mask(2) == word(b"g:")
+        && lower(window.word_at(16)) & mask(2) == word(b"g:")
         && feed > 17;
     if is_encoding {
         // Whatever other encodings it names, in HTTP/1.1 the last one is "chunked".
         stream.flags |= BODY_CHUNKED;
     }
     stream.mode = MODE_HEADER_LINE;
-    stream.rest_of_line(available, MODE_HEADER)
+    stream.rest_of_line(window, available, MODE_HEADER)
 }
 
 /// The blank line: what follows is the body.
@@ -265,8 +265,8 @@ fn end_of_head(stream: &mut Stream) {
 
 /// One byte of the value of Content-Length: slow, but whole at every border of segments.
 #[inline(always)]
-fn length_digit(stream: &mut Stream) -> Token {
-    match stream.byte_at(0) {
+fn length_digit(stream: &mut Stream, window: &Window) -> Token {
+    match window.byte_at(0) {
         digit @ b'0'..=b'9' if stream.value < BODY_BYTES_MAX => {
             stream.value = stream.value * 10 + u64::from(digit - b'0');
         }
@@ -279,8 +279,8 @@ fn length_digit(stream: &mut Stream) -> Token {
 
 /// One byte of a chunk's size.
 #[inline(always)]
-fn chunk_digit(stream: &mut Stream) -> Token {
-    let digit = match stream.byte_at(0) {
+fn chunk_digit(stream: &mut Stream, window: &Window) -> Token {
+    let digit = match window.byte_at(0) {
         digit @ b'0'..=b'9' => digit - b'0',
         digit @ b'a'..=b'f' => digit - b'a' + 10,
         digit @ b'A'..=b'F' => digit - b'A' + 10,

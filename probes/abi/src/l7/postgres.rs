@@ -5,10 +5,9 @@
 //! followed so that pairs stay pairs, and not counted; nor is the start-up. Every ErrorResponse is an error, also one
 //! during the start-up.
 
-use super::stream::{MODE_OWN, MODE_RESYNC, MODE_START, Token};
+use super::stream::{MODE_OWN, MODE_RESYNC, MODE_START, Token, Window};
 use super::{
-    Cursor, FLAG_ENCRYPTION_ASKED, KIND_CONTROL, KIND_PLAIN, KIND_TIMED, L7State, PROTOCOL_ENCRYPTED, Payload,
-    TIMED_REQUESTS, TRACKED_REQUESTS,
+    Cursor, FLAG_ENCRYPTION_ASKED, KIND_CONTROL, KIND_PLAIN, L7State, PROTOCOL_ENCRYPTED, Payload, Remembered,
 };
 
 /// To the server: a start-up packet comes next, which has no type.
@@ -58,14 +57,14 @@ fn message_length(first_word: u64) -> u32 {
 
 /// Takes one message's head on its way to the server.
 #[inline(always)]
-pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn request(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     if state.to_server.mode == MODE_STARTUP {
-        return startup(state, available, at_us);
+        return startup(state, window, available, at_us);
     }
     if available < 5 {
         return Token::Incomplete;
     }
-    let head = state.to_server.first_word();
+    let head = window.first_word();
     let length = message_length(head);
     if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
         return Token::Failed;
@@ -121,31 +120,29 @@ fn execute(state: &mut L7State, at_us: u32) {
         return;
     }
     let newest = state.pushed.wrapping_sub(1);
-    let slot = newest as usize % TRACKED_REQUESTS;
-    let timed = state.kinds[slot] & KIND_TIMED;
-    state.kinds[slot] = KIND_PLAIN | timed;
-    if state.tail == newest && state.to_client.flags & ANSWER_BEGUN != 0 && timed != 0 {
-        // The preparation has already been answered: what is timed is the execution.
-        state.starts_us[newest as usize % TIMED_REQUESTS] = at_us;
+    // The preparation may have been answered already: what is timed is the execution.
+    let is_answered = state.tail == newest && state.to_client.flags & ANSWER_BEGUN != 0;
+    let is_timed = state.revise_newest(KIND_PLAIN, is_answered.then_some(at_us));
+    if is_answered && is_timed {
         state.to_client.flags &= !ANSWER_BEGUN;
     }
 }
 
 #[inline(always)]
-fn startup(state: &mut L7State, available: u32, at_us: u32) -> Token {
+fn startup(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     // Encryption begins where a second start-up packet would.
-    if state.to_server.byte_at(0) == 0x16 {
+    if window.byte_at(0) == 0x16 {
         return encrypt(state);
     }
     if available < 8 {
         return Token::Incomplete;
     }
-    let head = state.to_server.first_word();
+    let head = window.first_word();
     if !is_startup(head) {
         return Token::Failed;
     }
     match ((head >> 32) as u32).swap_bytes() {
-        CODE_SSL | CODE_GSS => state.flags |= FLAG_ENCRYPTION_ASKED,
+        CODE_SSL | CODE_GSS => state.set_flag(FLAG_ENCRYPTION_ASKED),
         CODE_CANCEL => (),
         _ => {
             state.push(KIND_CONTROL, at_us);
@@ -159,19 +156,19 @@ fn startup(state: &mut L7State, available: u32, at_us: u32) -> Token {
 /// The connection goes dark: its first encrypted segment is refused like all that follow.
 #[inline(always)]
 fn encrypt(state: &mut L7State) -> Token {
-    state.protocol = PROTOCOL_ENCRYPTED;
+    state.set_protocol(PROTOCOL_ENCRYPTED);
     Token::Consumed(0)
 }
 
 /// Takes one message's head on its way to the client.
 #[inline(always)]
-pub(super) fn answer(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn answer(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_client;
-    let head = stream.first_word();
-    if state.flags & FLAG_ENCRYPTION_ASKED != 0 {
-        state.flags &= !FLAG_ENCRYPTION_ASKED;
+    let head = window.first_word();
+    if stream.connection & FLAG_ENCRYPTION_ASKED != 0 {
+        state.clear_flag(FLAG_ENCRYPTION_ASKED);
         match head as u8 {
-            b'S' | b'G' => state.protocol = PROTOCOL_ENCRYPTED,
+            b'S' | b'G' => state.set_protocol(PROTOCOL_ENCRYPTED),
             b'N' => (),
             _ => return Token::Failed,
         }
@@ -200,24 +197,25 @@ pub(super) fn answer(state: &mut L7State, available: u32, at_us: u32) -> Token {
     if is_aside || !state.has_outstanding() {
         return Token::Consumed(5);
     }
+    let oldest = state.remembered(state.tail);
     if state.to_client.flags & ANSWER_BEGUN == 0 {
         state.to_client.flags |= ANSWER_BEGUN;
-        if state.oldest_kind() == KIND_PLAIN {
-            state.time_oldest(at_us);
+        if oldest.kind == KIND_PLAIN {
+            state.time_once(oldest, at_us);
         }
     }
     // An error while it starts up ends the connection: there will be no more of this answer.
-    let is_refused = kind == b'E' && state.tail == 0 && state.oldest_kind() == KIND_CONTROL;
+    let is_refused = kind == b'E' && state.tail == 0 && oldest.kind == KIND_CONTROL;
     if kind == b'Z' || is_refused {
-        end_cycle(state);
+        end_cycle(state, oldest);
     }
     Token::Consumed(5)
 }
 
 /// The server is ready: the oldest request is over.
 #[inline(always)]
-fn end_cycle(state: &mut L7State) {
-    if state.oldest_kind() != KIND_CONTROL {
+fn end_cycle(state: &mut L7State, oldest: Remembered) {
+    if oldest.kind != KIND_CONTROL {
         state.responses = state.responses.wrapping_add(1);
     }
     state.to_client.flags &= !ANSWER_BEGUN;
@@ -244,10 +242,11 @@ pub(super) fn ends_a_cycle<P: Payload + ?Sized>(cursor: &Cursor, payload: &P) ->
 /// Goes on behind a segment that ended a cycle.
 #[inline(always)]
 pub(super) fn resume(state: &mut L7State, at_us: u32) {
-    if state.oldest_kind() == KIND_PLAIN && state.to_client.flags & ANSWER_BEGUN == 0 {
-        state.time_oldest(at_us);
+    let oldest = state.remembered(state.tail);
+    if oldest.kind == KIND_PLAIN && state.to_client.flags & ANSWER_BEGUN == 0 {
+        state.time_once(oldest, at_us);
     }
-    end_cycle(state);
+    end_cycle(state, oldest);
     // More may have been answered in what was given up.
     state.abandon();
     state.to_client.mode = MODE_START;

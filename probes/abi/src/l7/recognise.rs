@@ -4,7 +4,7 @@
 //! segment that begins like a request.
 
 use super::http::{RequestLine, request_line};
-use super::stream::{MODE_START, Token, WINDOW_BYTES, word};
+use super::stream::{MODE_START, Token, WINDOW_BYTES, Window, word};
 use super::{
     Cursor, L7State, PROTOCOL_ENCRYPTED, PROTOCOL_HTTP1, PROTOCOL_POSTGRES, PROTOCOL_REDIS, PROTOCOL_UNKNOWN, Payload,
     postgres,
@@ -26,21 +26,22 @@ pub(super) fn recognise<P: Payload + ?Sized>(
     payload: &P,
     available: u32,
 ) -> Token {
-    let (protocol, is_startup) = match look(state, cursor, payload, available) {
+    let (protocol, is_startup) = match look(cursor, payload, available) {
         Look::Incomplete => return Token::Incomplete,
         Look::Nothing => return Token::Failed,
         Look::Protocol(protocol) => (protocol, false),
         Look::Startup => (PROTOCOL_POSTGRES, true),
     };
-    if state.protocol != protocol && state.protocol != PROTOCOL_UNKNOWN && state.responses > 0 {
+    let known = state.to_server.protocol;
+    if known != protocol && known != PROTOCOL_UNKNOWN && state.responses > 0 {
         // It has spoken another protocol all the time: these bytes are data that look like this one.
         return Token::Failed;
     }
-    if state.protocol != protocol && state.protocol != PROTOCOL_UNKNOWN {
+    if known != protocol && known != PROTOCOL_UNKNOWN {
         state.abandon();
         state.to_client.restart();
     }
-    state.protocol = protocol;
+    state.set_protocol(protocol);
     state.to_server.mode = MODE_START;
     if is_startup {
         postgres::start(state);
@@ -49,11 +50,11 @@ pub(super) fn recognise<P: Payload + ?Sized>(
 }
 
 #[inline(always)]
-fn look<P: Payload + ?Sized>(state: &L7State, cursor: &Cursor, payload: &P, available: u32) -> Look {
-    let stream = &state.to_server;
-    let start = stream.first_word();
+fn look<P: Payload + ?Sized>(cursor: &Cursor, payload: &P, available: u32) -> Look {
+    let window = &cursor.window;
+    let start = window.first_word();
     match start as u8 {
-        b'*' => redis(state, available),
+        b'*' => redis(window, available),
         // TLS records: change of cipher, alert, handshake, data; then the version's 3 and a minor below 5.
         0x14..=0x17 => {
             if available < 3 {
@@ -69,7 +70,7 @@ fn look<P: Payload + ?Sized>(state: &L7State, cursor: &Cursor, payload: &P, avai
         }
         0 if available < 8 => Look::Incomplete,
         0 if postgres::is_startup(start) => Look::Startup,
-        first => match request_line(stream, available) {
+        first => match request_line(window, available) {
             RequestLine::Is(_) => Look::Protocol(PROTOCOL_HTTP1),
             _ if available >= 5 && postgres::is_midstream(start, cursor, payload) => Look::Protocol(PROTOCOL_POSTGRES),
             RequestLine::Incomplete => Look::Incomplete,
@@ -81,13 +82,12 @@ fn look<P: Payload + ?Sized>(state: &L7State, cursor: &Cursor, payload: &P, avai
 
 /// An array of strings.
 #[inline(always)]
-fn redis(state: &L7State, available: u32) -> Look {
-    let stream = &state.to_server;
-    let feed = stream.line_feed();
+fn redis(window: &Window, available: u32) -> Look {
+    let feed = window.line_feed();
     if feed < available && !(3..=10).contains(&feed) {
         return Look::Nothing;
     }
-    if available >= 2 && !stream.byte_at(1).is_ascii_digit() {
+    if available >= 2 && !window.byte_at(1).is_ascii_digit() {
         return Look::Nothing;
     }
     if feed >= available || feed + 1 >= available {
@@ -97,7 +97,7 @@ fn redis(state: &L7State, available: u32) -> Look {
             Look::Nothing
         };
     }
-    if stream.byte_at(feed + 1) == b'$' {
+    if window.byte_at(feed + 1) == b'$' {
         Look::Protocol(PROTOCOL_REDIS)
     } else {
         Look::Nothing

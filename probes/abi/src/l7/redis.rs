@@ -5,7 +5,7 @@
 //! HGET (nil), MGET, HMGET (a nil for each), HGETALL (an empty aggregate). Not: GETRANGE, EXISTS, LRANGE and the like,
 //! whose empty answers are also ordinary ones.
 
-use super::stream::{LengthLine, MODE_LINE, MODE_OWN, MODE_START, Token, WINDOW_BYTES, lower, mask, word};
+use super::stream::{LengthLine, MODE_LINE, MODE_OWN, MODE_START, Token, WINDOW_BYTES, Window, lower, mask, word};
 use super::{FLAG_SUBSCRIBED, KIND_GET, KIND_GET_ALL, KIND_GET_MANY, KIND_PLAIN, L7State};
 
 /// To the server: the length of the command's name comes next.
@@ -18,20 +18,20 @@ const ELEMENTS_MAX: u32 = 1 << 24;
 
 /// Takes one token of a request.
 #[inline(always)]
-pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn request(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_server;
     if stream.mode == MODE_LINE {
-        return stream.rest_of_line(available, MODE_START);
+        return stream.rest_of_line(window, available, MODE_START);
     }
     if stream.mode == MODE_NAME {
-        return name(state, available);
+        return name(state, window, available);
     }
-    let first = stream.byte_at(0);
+    let first = window.byte_at(0);
     if stream.pending > 0 {
         if first != b'$' {
             return Token::Failed;
         }
-        return match stream.length_line(available) {
+        return match window.length_line(available) {
             LengthLine::Length(length, size) if stream.mode == MODE_NAME_LENGTH => {
                 stream.value = u64::from(length);
                 stream.mode = MODE_NAME;
@@ -47,17 +47,17 @@ pub(super) fn request(state: &mut L7State, available: u32, at_us: u32) -> Token 
         };
     }
     match first {
-        b'*' => command(state, available, at_us),
-        b'A'..=b'Z' | b'a'..=b'z' | b'\r' | b'\n' => inline_command(state, available, at_us),
+        b'*' => command(state, window, available, at_us),
+        b'A'..=b'Z' | b'a'..=b'z' | b'\r' | b'\n' => inline_command(state, window, available, at_us),
         _ => Token::Failed,
     }
 }
 
 /// The head of a command, with its name if the window holds all of it.
 #[inline(always)]
-fn command(state: &mut L7State, available: u32, at_us: u32) -> Token {
+fn command(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_server;
-    let (count, size) = match stream.length_line(available) {
+    let (count, size) = match window.length_line(available) {
         LengthLine::Length(count, size) if count <= ELEMENTS_MAX => (count, size),
         // The server passes over an empty command without an answer.
         LengthLine::Nil(size) => (0, size),
@@ -70,13 +70,13 @@ fn command(state: &mut L7State, available: u32, at_us: u32) -> Token {
     stream.started_us = at_us;
     stream.pending = count;
     stream.mode = MODE_NAME_LENGTH;
-    let head = stream.word_at(size & 15);
+    let head = window.word_at(size & 15);
     let length = (head >> 8 & 0xff) as u32 ^ u32::from(b'0');
     let is_short = head & 0xffff_00ff == word(b"$\0\r\n") && (1..=9).contains(&length);
     if !is_short || size + 4 + length > available {
         return Token::Consumed(size);
     }
-    let name = stream.word_at((size & 15) + 4);
+    let name = window.word_at((size & 15) + 4);
     stream.mode = MODE_START;
     stream.pending = count - 1;
     stream.skip = 2;
@@ -86,7 +86,7 @@ fn command(state: &mut L7State, available: u32, at_us: u32) -> Token {
 
 /// The name of a command, on its own.
 #[inline(always)]
-fn name(state: &mut L7State, available: u32) -> Token {
+fn name(state: &mut L7State, window: &Window, available: u32) -> Token {
     let stream = &mut state.to_server;
     let length = stream.value as u32;
     let needed = if length < 8 { length } else { 8 };
@@ -96,7 +96,7 @@ fn name(state: &mut L7State, available: u32) -> Token {
     stream.mode = MODE_START;
     stream.pending = stream.pending.saturating_sub(1);
     stream.skip = u64::from(length - needed) + 2;
-    let name = stream.first_word();
+    let name = window.first_word();
     count_command(state, name, length);
     // An empty name takes no byte, and the step goes on with its line end.
     Token::Consumed(needed)
@@ -104,14 +104,14 @@ fn name(state: &mut L7State, available: u32) -> Token {
 
 /// A command as a person types it.
 #[inline(always)]
-fn inline_command(state: &mut L7State, available: u32, at_us: u32) -> Token {
+fn inline_command(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_server;
-    let feed = stream.line_feed();
+    let feed = window.line_feed();
     if feed >= available && available < WINDOW_BYTES {
         return Token::Incomplete;
     }
     stream.started_us = at_us;
-    if feed < available && (feed == 0 || (feed == 1 && stream.byte_at(0) == b'\r')) {
+    if feed < available && (feed == 0 || (feed == 1 && window.byte_at(0) == b'\r')) {
         return Token::Consumed(feed + 1);
     }
     let token = if feed < available {
@@ -144,14 +144,14 @@ fn count_command(state: &mut L7State, name: u64, length: u32) {
         10 if text == word(b"psubscri") || text == word(b"ssubscri") => return subscribe(state),
         _ => KIND_PLAIN,
     };
-    if state.flags & FLAG_SUBSCRIBED == 0 {
+    if state.to_server.connection & FLAG_SUBSCRIBED == 0 {
         state.push(kind, state.to_server.started_us);
     }
 }
 
 #[inline(always)]
 fn subscribe(state: &mut L7State) {
-    state.flags |= FLAG_SUBSCRIBED;
+    state.set_flag(FLAG_SUBSCRIBED);
 }
 
 /// An element of a reply, as far as hits and misses care.
@@ -165,16 +165,16 @@ enum Element {
 
 /// Takes one token of a reply.
 #[inline(always)]
-pub(super) fn reply(state: &mut L7State, available: u32, at_us: u32) -> Token {
+pub(super) fn reply(state: &mut L7State, window: &Window, available: u32, at_us: u32) -> Token {
     let stream = &mut state.to_client;
     if stream.mode == MODE_LINE {
-        return stream.rest_of_line(available, MODE_START);
+        return stream.rest_of_line(window, available, MODE_START);
     }
     stream.mode = MODE_START;
-    let first = stream.byte_at(0);
+    let first = window.byte_at(0);
     match first {
         b'$' | b'=' | b'!' | b'*' | b'~' | b'%' | b'>' | b'|' => {
-            let (element, size, skip) = match stream.length_line(available) {
+            let (element, size, skip) = match window.length_line(available) {
                 LengthLine::Incomplete => return Token::Incomplete,
                 LengthLine::Invalid => return Token::Failed,
                 LengthLine::Nil(size) => (Element::Nil, size, 0),
@@ -187,11 +187,11 @@ pub(super) fn reply(state: &mut L7State, available: u32, at_us: u32) -> Token {
                 },
             };
             stream.skip = skip;
-            count_element(state, first, element, at_us);
+            count_element(state, window, first, element, at_us);
             Token::Consumed(size)
         }
         b'+' | b'-' | b':' | b',' | b'#' | b'(' | b'_' => {
-            let feed = stream.line_feed();
+            let feed = window.line_feed();
             if feed >= available && available < WINDOW_BYTES {
                 return Token::Incomplete;
             }
@@ -202,7 +202,7 @@ pub(super) fn reply(state: &mut L7State, available: u32, at_us: u32) -> Token {
                 stream.mode = MODE_LINE;
                 Token::Consumed(available)
             };
-            count_element(state, first, element, at_us);
+            count_element(state, window, first, element, at_us);
             token
         }
         _ => Token::Failed,
@@ -211,20 +211,20 @@ pub(super) fn reply(state: &mut L7State, available: u32, at_us: u32) -> Token {
 
 /// Books one element: whether it begins a reply, what it adds, what it says.
 #[inline(always)]
-fn count_element(state: &mut L7State, first: u8, element: Element, at_us: u32) {
+fn count_element(state: &mut L7State, window: &Window, first: u8, element: Element, at_us: u32) {
     let is_top = state.to_client.pending == 0;
     // Pushed messages and attributes stand outside of the order of replies.
     let is_aside = first == b'>' || first == b'|';
     if is_top {
         // Behind a subscription only requests made before it have answers of their own.
-        let is_answer = !is_aside && (state.flags & FLAG_SUBSCRIBED == 0 || state.has_outstanding());
+        let is_answer = !is_aside && (state.to_client.connection & FLAG_SUBSCRIBED == 0 || state.has_outstanding());
         state.to_client.kind = if is_answer {
             state.begin_answer(at_us).unwrap_or(0)
         } else {
             0
         };
         if !is_aside {
-            count_error(state, first);
+            count_error(state, window, first);
         }
     } else if first != b'|' {
         state.to_client.pending -= 1;
@@ -246,8 +246,8 @@ fn count_element(state: &mut L7State, first: u8, element: Element, at_us: u32) {
 }
 
 #[inline(always)]
-fn count_error(state: &mut L7State, first: u8) {
-    let start = state.to_client.first_word();
+fn count_error(state: &mut L7State, window: &Window, first: u8) {
+    let start = window.first_word();
     if first == b'-' && (start & mask(7) == word(b"-MOVED ") || start & mask(5) == word(b"-ASK ")) {
         state.redirects = state.redirects.wrapping_add(1);
     } else if first == b'-' && start & mask(5) == word(b"-ERR ") && start & mask(8) != word(b"-ERR max") {

@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Cursor, Payload};
+use super::{Cursor, FLAG_TUNNEL, PROTOCOL_ENCRYPTED, Payload};
 
 /// Bytes that one token may need.
 pub(super) const WINDOW_BYTES: u32 = 32;
@@ -49,66 +49,98 @@ pub(super) enum LengthLine {
     Invalid,
 }
 
-/// One direction of a connection.
+/// One direction of a connection: what every segment of it reads and writes, within one line of the CPUs' caches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Stream {
     /// Bytes to pass over before the next token.
     pub(super) skip: u64,
+    /// Payload bytes, retransmissions excluded. Its caller's, like the next two.
+    pub bytes: u64,
     /// The protocol's: a length under construction.
     pub(super) value: u64,
     /// The protocol's: elements that the current message still has.
     pub(super) pending: u32,
-    /// The protocol's: when the current message began, microseconds.
+    /// When the latest message began (an answer's: when it was first seen), microseconds of the caller's clock, wrapping.
     pub(super) started_us: u32,
-    /// When the first of the kept bytes came, microseconds.
-    kept_us: u32,
-    /// Segments that could not be parsed, wholly or in part.
-    pub unparsed: u32,
-    /// Segments that were encrypted.
-    pub encrypted: u32,
+    /// Sequence number after the last payload byte.
+    pub sequence_end: u32,
+    /// At the end that sends: its smoothed round-trip time, microseconds; 0 if unknown. At the end that receives: when
+    /// payload came last, microseconds of its clock, wrapping.
+    pub moved_us: u32,
     pub(super) mode: u8,
-    /// How many bytes of the window are kept from the segment before.
+    /// How many bytes are kept from the segment before.
     kept: u8,
     /// The protocol's.
     pub(super) kind: u8,
     /// The protocol's.
     pub(super) flags: u8,
-    /// The bytes at hand: those kept from the segment before, then the next of this one. What lies behind the available
-    /// bytes may be stale.
-    window: [u64; 8],
+    /// The connection's protocol, and its `FLAG_…`: the same in either direction, so that each finds them in its own line.
+    pub(super) protocol: u8,
+    pub(super) connection: u8,
+    reserved: [u8; 2],
 }
 
-impl Stream {
-    /// Makes the next bytes available; `None` when this segment has no more, or cannot be read.
+/// What few segments of one direction write.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct Rest {
+    /// Segments that could not be parsed, wholly or in part.
+    pub(super) unparsed: u32,
+    /// Segments that were encrypted.
+    pub(super) encrypted: u32,
+    /// When the first of the kept bytes came, microseconds.
+    kept_us: u32,
+    reserved: u32,
+    /// The bytes that are kept from the segment before, at the end of which a token was not yet whole.
+    kept: [u64; 4],
+}
+
+/// The bytes at hand: those kept from the segment before, then the next of this one, from `start` on. What lies behind
+/// the available bytes may be stale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    words: [u64; 8],
+    /// Offset of the next byte (0 to 32): nothing is moved when a token is taken.
+    start: u32,
+}
+
+/// One direction, whole.
+pub(super) struct Way<'state> {
+    pub(super) stream: &'state mut Stream,
+    pub(super) rest: &'state mut Rest,
+}
+
+impl Way<'_> {
+    /// Makes the next bytes available in the cursor's window; `None` when this segment has no more, or cannot be read.
     #[inline(always)]
     pub(super) fn fill<P: Payload + ?Sized>(&mut self, cursor: &mut Cursor, payload: &P) -> Option<u32> {
-        self.pass_over(cursor);
+        self.stream.pass_over(cursor);
         if cursor.offset >= cursor.end {
             return None;
         }
         let left = cursor.end - cursor.offset;
         let wanted = if left > WINDOW_BYTES { WINDOW_BYTES } else { left };
-        let kept = u32::from(self.kept) & (WINDOW_BYTES - 1);
-        let bytes: &mut [u8; LOADED_BYTES as usize] = bytemuck::cast_mut(&mut self.window);
+        let kept = u32::from(self.stream.kept) & (WINDOW_BYTES - 1);
         let loaded = if kept > 0 {
             cursor.loaded_end = 0;
-            match bytes.get_mut(kept as usize..(kept + wanted) as usize) {
+            cursor.window.restore(&self.rest.kept);
+            match cursor.window.bytes().get_mut(kept as usize..(kept + wanted) as usize) {
                 Some(into) => payload.load::<WINDOW_BYTES>(cursor.offset, into),
                 None => false,
             }
         } else {
             let passed = cursor.offset - cursor.loaded_at;
             if passed <= WINDOW_BYTES && cursor.offset + wanted <= cursor.loaded_end {
-                self.shift(passed);
-                cursor.loaded_at = cursor.offset;
+                cursor.window.start = passed;
                 return Some(wanted);
             }
             // Twice what a token may need: to load again costs several times what it costs to move bytes.
             let take = if left > LOADED_BYTES { LOADED_BYTES } else { left };
             cursor.loaded_at = cursor.offset;
             cursor.loaded_end = cursor.offset + take;
-            match bytes.get_mut(..take as usize) {
+            cursor.window.start = 0;
+            match cursor.window.bytes().get_mut(..take as usize) {
                 Some(into) => payload.load::<LOADED_BYTES>(cursor.offset, into),
                 None => false,
             }
@@ -126,35 +158,22 @@ impl Stream {
         })
     }
 
-    /// Moves the window `passed` (0 to 32) bytes on, over what was loaded.
-    #[inline(always)]
-    fn shift(&mut self, passed: u32) {
-        // The compiler knows the range, and would drop the masks that the verifier must see.
-        let (words, bits) = (black_box((passed / 8) as usize), passed % 8 * 8);
-        let mut index = 0;
-        while index < self.window.len() {
-            let low = self.window[(index + words) & 7] >> bits;
-            // Shifting by 64 is undefined, so the upper part goes in two shifts.
-            self.window[index] = low | (self.window[(index + words + 1) & 7] << 1 << (63 - bits));
-            index += 1;
-        }
-    }
-
     /// Books what became of the window.
     #[inline(always)]
     pub(super) fn settle(&mut self, cursor: &mut Cursor, available: u32, token: Token) {
         match token {
             // The kept bytes are no longer in the segment, so a token takes all of them or none is taken.
-            Token::Consumed(size) if size >= u32::from(self.kept) => {
-                cursor.offset += size - u32::from(self.kept);
-                self.kept = 0;
-                self.pass_over(cursor);
+            Token::Consumed(size) if size >= u32::from(self.stream.kept) => {
+                cursor.offset += size - u32::from(self.stream.kept);
+                self.stream.kept = 0;
+                self.stream.pass_over(cursor);
             }
             Token::Incomplete if available < WINDOW_BYTES => {
-                if self.kept == 0 {
-                    self.kept_us = cursor.now_us;
+                if self.stream.kept == 0 {
+                    self.rest.kept_us = cursor.now_us;
                 }
-                self.kept = available as u8;
+                cursor.window.keep(&mut self.rest.kept);
+                self.stream.kept = available as u8;
                 cursor.offset = cursor.end;
             }
             Token::Consumed(_) | Token::Incomplete | Token::Failed => {
@@ -167,12 +186,39 @@ impl Stream {
     /// Gives up what is at hand until a segment begins with a message.
     #[inline(always)]
     pub(super) fn lose(&mut self) {
-        self.unparsed = self.unparsed.wrapping_add(1);
-        self.mode = MODE_RESYNC;
-        self.kept = 0;
-        self.skip = 0;
-        self.pending = 0;
-        self.flags = 0;
+        self.rest.unparsed = self.rest.unparsed.wrapping_add(1);
+        self.stream.restart();
+        self.stream.mode = MODE_RESYNC;
+    }
+
+    /// Counts a segment that is not ours to parse.
+    #[inline(always)]
+    pub(super) fn refuse(&mut self, cursor: &mut Cursor, is_encrypted: bool) {
+        if is_encrypted {
+            self.rest.encrypted = self.rest.encrypted.wrapping_add(1);
+        } else {
+            self.rest.unparsed = self.rest.unparsed.wrapping_add(1);
+        }
+        self.stream.kept = 0;
+        cursor.offset = cursor.end;
+    }
+
+    /// When the first byte of the window came.
+    #[inline(always)]
+    pub(super) fn token_start_us(&self, cursor: &Cursor) -> u32 {
+        if self.stream.kept == 0 {
+            cursor.now_us
+        } else {
+            self.rest.kept_us
+        }
+    }
+}
+
+impl Stream {
+    /// Its bytes are not ours to parse.
+    #[inline(always)]
+    pub(super) fn is_opaque(&self) -> bool {
+        self.protocol == PROTOCOL_ENCRYPTED || self.connection & FLAG_TUNNEL != 0
     }
 
     /// Expects a message's start at the next byte.
@@ -185,24 +231,6 @@ impl Stream {
         self.flags = 0;
     }
 
-    /// Counts a segment that is not ours to parse.
-    #[inline(always)]
-    pub(super) fn refuse(&mut self, cursor: &mut Cursor, is_encrypted: bool) {
-        if is_encrypted {
-            self.encrypted = self.encrypted.wrapping_add(1);
-        } else {
-            self.unparsed = self.unparsed.wrapping_add(1);
-        }
-        self.kept = 0;
-        cursor.offset = cursor.end;
-    }
-
-    /// When the first byte of the window came.
-    #[inline(always)]
-    pub(super) fn token_start_us(&self, cursor: &Cursor) -> u32 {
-        if self.kept == 0 { cursor.now_us } else { self.kept_us }
-    }
-
     #[inline(always)]
     fn pass_over(&mut self, cursor: &mut Cursor) {
         let left = u64::from(cursor.end.saturating_sub(cursor.offset));
@@ -211,27 +239,76 @@ impl Stream {
         cursor.offset += passed as u32;
     }
 
+    /// Takes the rest of a line; `mode` follows it.
+    #[inline(always)]
+    pub(super) fn rest_of_line(&mut self, window: &Window, available: u32, mode: u8) -> Token {
+        let feed = window.line_feed();
+        if feed < available {
+            self.mode = mode;
+            return Token::Consumed(feed + 1);
+        }
+        Token::Consumed(available)
+    }
+}
+
+impl Window {
+    /// Nothing at hand.
+    #[inline(always)]
+    pub(super) fn empty() -> Self {
+        Self {
+            // Zeroes that the compiler knows would be a call, in the kernel's programs, and byte by byte.
+            words: [black_box(0); 8],
+            start: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(&mut self) -> &mut [u8; LOADED_BYTES as usize] {
+        bytemuck::cast_mut(&mut self.words)
+    }
+
+    /// Begins with what was kept.
+    #[inline(always)]
+    fn restore(&mut self, kept: &[u64; 4]) {
+        let mut index = 0;
+        while index < kept.len() {
+            self.words[index] = kept[index];
+            index += 1;
+        }
+        self.start = 0;
+    }
+
+    #[inline(always)]
+    fn keep(&self, kept: &mut [u64; 4]) {
+        let mut index = 0;
+        while index < kept.len() {
+            kept[index] = self.word_at(index as u32 * 8);
+            index += 1;
+        }
+    }
+
     /// The eight bytes from the start, first byte lowest.
     #[inline(always)]
     pub(super) fn first_word(&self) -> u64 {
-        self.window[0]
+        self.word_at(0)
     }
 
     /// The eight bytes from `offset` (below 32).
     #[inline(always)]
     pub(super) fn word_at(&self, offset: u32) -> u64 {
-        let index = (offset / 8) as usize;
-        let shift = offset % 8 * 8;
-        let low = self.window[index & 3] >> shift;
+        let at = self.start + offset;
+        // The compiler knows the range of some, and would drop the masks that the verifier must see.
+        let (index, shift) = (black_box((at / 8) as usize), at % 8 * 8);
+        let low = self.words[index & 7] >> shift;
         // Shifting by 64 is undefined, so the upper part goes in two shifts.
-        low | (self.window[(index + 1) & 7] << 1 << (63 - shift))
+        low | (self.words[(index + 1) & 7] << 1 << (63 - shift))
     }
 
     /// The byte at `offset` (below 32).
     #[inline(always)]
     pub(super) fn byte_at(&self, offset: u32) -> u8 {
-        let bytes: &[u8; 64] = bytemuck::cast_ref(&self.window);
-        bytes[(offset & 31) as usize]
+        let bytes: &[u8; LOADED_BYTES as usize] = bytemuck::cast_ref(&self.words);
+        bytes[((self.start + offset) & (LOADED_BYTES - 1)) as usize]
     }
 
     /// Where the first line feed is; 32 or more when there is none.
@@ -239,7 +316,7 @@ impl Stream {
     pub(super) fn line_feed(&self) -> u32 {
         let mut index = 0;
         while index < 4 {
-            let word = self.window[index] ^ (ONES * b'\n' as u64);
+            let word = self.word_at(index as u32 * 8) ^ (ONES * b'\n' as u64);
             let zeroes = word.wrapping_sub(ONES) & !word & HIGHS;
             if zeroes != 0 {
                 let lowest = zeroes & zeroes.wrapping_neg();
@@ -250,17 +327,6 @@ impl Stream {
             index += 1;
         }
         WINDOW_BYTES
-    }
-
-    /// Takes the rest of a line; `mode` follows it.
-    #[inline(always)]
-    pub(super) fn rest_of_line(&mut self, available: u32, mode: u8) -> Token {
-        let feed = self.line_feed();
-        if feed < available {
-            self.mode = mode;
-            return Token::Consumed(feed + 1);
-        }
-        Token::Consumed(available)
     }
 
     /// Reads a line of one type byte and a length in at most eight digits.
@@ -278,7 +344,7 @@ impl Stream {
             return LengthLine::Invalid;
         }
         let digit_count = feed - 2;
-        let word = self.window[0] >> 8 | self.window[1] << 56;
+        let word = self.word_at(1);
         if digit_count == 2 && word & 0xffff == u64::from(u16::from_le_bytes(*b"-1")) {
             return LengthLine::Nil(feed + 1);
         }

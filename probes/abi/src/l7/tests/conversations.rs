@@ -385,6 +385,17 @@ fn postgres_counts_cycles_that_execute() {
 }
 
 #[test]
+fn postgres_pipelines_of_cycles() {
+    let cycle = [message(b'B', [0; 20]), message(b'E', [0; 5]), message(b'S', b"")].concat();
+    let answer = [message(b'2', b""), message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+    check(
+        Protocol::Postgres,
+        &after_open([client(cycle.repeat(20)), server(answer.repeat(20))]),
+        Counts::answered(20),
+    );
+}
+
+#[test]
 fn postgres_flushed_preparation_is_not_the_execution() {
     check(
         Protocol::Postgres,
