@@ -2,6 +2,7 @@
 //!
 //! Both loads enter as calls between pods and users do. Compares nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,25 @@ pub(crate) struct Watched {
     /// Its own account.
     pub(crate) summary: Summary,
 }
+
+/// What a kernel program cost during some time.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgramCost {
+    /// Its name.
+    pub(crate) name: String,
+    /// Runs.
+    pub(crate) run_count: u64,
+    /// How long they took in all.
+    pub(crate) run_time: Duration,
+    /// How long they were counted.
+    pub(crate) wall: Duration,
+}
+
+/// Name, runs and their time of each program that the kernel has loaded, by its id.
+type RunTimes = BTreeMap<u32, (String, u64, Duration)>;
+
+/// The kernel cuts names to `BPF_OBJ_NAME_LEN`, with a zero.
+const KERNEL_NAME_MAX: usize = 15;
 
 /// A cluster that is ready to be loaded.
 pub(crate) struct Bench<'cluster> {
@@ -174,6 +194,45 @@ impl<'cluster> Bench<'cluster> {
 
     /// The arm with the detector.
     pub(crate) async fn watched(&self, round: u64) -> anyhow::Result<(Vec<Measure>, Watched)> {
+        let detector = self.start_detector().await?;
+        let tgid = detector.tgid().context("the detector has ended")?;
+        let (cpu, began) = (process_cpu(tgid)?, Instant::now());
+        let measures = self.loads(round).await?;
+        let cpu_share = (process_cpu(tgid)? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+        let summary = account(detector).await?;
+        Ok((measures, Watched { cpu_share, summary }))
+    }
+
+    /// What the detector's kernel programs cost under the loads. Not in the arms that are compared: while the kernel keeps
+    /// account of run times, each run takes longer, so the detector itself only samples them, too seldom for so short a time.
+    pub(crate) async fn programs(&self) -> anyhow::Result<Vec<ProgramCost>> {
+        let detector = self.start_detector().await?;
+        let _statistics =
+            aya::sys::enable_stats(aya::sys::Stats::RunTime).context("the kernel's account of run times")?;
+        let (before, began) = (run_times()?, Instant::now());
+        self.loads(0).await?;
+        let (after, wall) = (run_times()?, began.elapsed());
+        let ours = account(detector).await?.programs;
+        let of = |times: &RunTimes, name: &str| {
+            let named = times.values().filter(|(known, ..)| known == name);
+            named.fold((0, Duration::ZERO), |sum, (_, count, time)| {
+                (sum.0 + count, sum.1 + *time)
+            })
+        };
+        let costs = ours.into_iter().map(|program| {
+            let known: String = program.name.chars().take(KERNEL_NAME_MAX).collect();
+            let ((count, time), (count_before, time_before)) = (of(&after, &known), of(&before, &known));
+            ProgramCost {
+                name: program.name,
+                run_count: count - count_before,
+                run_time: time - time_before,
+                wall,
+            }
+        });
+        Ok(costs.collect())
+    }
+
+    async fn start_detector(&self) -> anyhow::Result<DetectorProcess> {
         let command = DetectorCommand {
             program: self.detector.clone(),
             arguments: vec!["--without-rivals".to_owned()],
@@ -181,15 +240,7 @@ impl<'cluster> Bench<'cluster> {
         };
         let detector = DetectorProcess::start(&command, &self.cluster.inventory()).await?;
         tokio::time::sleep(SETTLE).await;
-        let tgid = detector.tgid().context("the detector has ended")?;
-        let (cpu, began) = (process_cpu(tgid)?, Instant::now());
-        let measures = self.loads(round).await?;
-        let cpu_share = (process_cpu(tgid)? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
-        let (_, end) = detector.finish(monotonic_ns()).await;
-        let summary = end
-            .summary
-            .with_context(|| format!("the detector gave no account: {}", end.outcome))?;
-        Ok((measures, Watched { cpu_share, summary }))
+        Ok(detector)
     }
 
     /// The loads, one after the other, the same in each arm of a round.
@@ -323,6 +374,25 @@ fn per_request(name: &'static str, cpu: Duration, requests: f64) -> Measure {
         unit: "µs/request",
         value: cpu.as_secs_f64() * 1e6 / requests,
     }
+}
+
+/// Ends the detector; its own account.
+async fn account(detector: DetectorProcess) -> anyhow::Result<Summary> {
+    let (_, end) = detector.finish(monotonic_ns()).await;
+    end.summary
+        .with_context(|| format!("the detector gave no account: {}", end.outcome))
+}
+
+fn run_times() -> anyhow::Result<RunTimes> {
+    let mut times = RunTimes::new();
+    for program in aya::programs::loaded_programs() {
+        // One that is gone since it was listed costs nothing any more.
+        let Ok(program) = program else { continue };
+        let name = program.name_as_str().unwrap_or_default().to_owned();
+        times.insert(program.id(), (name, program.run_count(), program.run_time()));
+    }
+    ensure!(!times.is_empty(), "the kernel lists no programs");
+    Ok(times)
 }
 
 /// CPU time of a process, from `/proc/TGID/stat`: user and system, in ticks of 10 ms. The name may hold anything; it ends

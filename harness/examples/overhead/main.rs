@@ -89,12 +89,12 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
             rounds.push(round(&bench, number).await?);
             eprintln!("round {}/{}", number + 1, args.rounds);
         }
-        anyhow::Ok((bench.describe(), rounds))
+        anyhow::Ok((bench.describe(), rounds, bench.programs().await?))
     };
     let measured = rounds.await;
     cluster.down().await?;
-    let (setting, rounds) = measured?;
-    Report::of(setting, rounds, args.seed)
+    let (setting, rounds, programs) = measured?;
+    Report::of(setting, rounds, programs, args.seed)
 }
 
 async fn round(bench: &Bench<'_>, number: u32) -> anyhow::Result<Round> {

@@ -1,6 +1,5 @@
 //! The comparison of the arms, for people and as JSON.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::ensure;
@@ -8,7 +7,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::arm::{Measure, Watched};
+use crate::arm::{Measure, ProgramCost, Watched};
 use crate::statistics::{Ratio, median, paired_ratio};
 
 /// Both arms of a round.
@@ -33,7 +32,7 @@ pub(crate) struct Row {
     ratio: Option<Ratio>,
 }
 
-/// One kernel program over all rounds.
+/// One kernel program under the loads, while the kernel keeps account, which adds to each run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProgramRow {
@@ -68,8 +67,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Of these rounds, of which there is at least one.
-    pub(crate) fn of(setting: String, rounds: Vec<Round>, seed: u64) -> anyhow::Result<Self> {
+    /// Of these rounds, of which there is at least one, and of what the programs cost in an arm of their own.
+    pub(crate) fn of(setting: String, rounds: Vec<Round>, costs: Vec<ProgramCost>, seed: u64) -> anyhow::Result<Self> {
         ensure!(!rounds.is_empty(), "nothing was measured");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let rows = (0..rounds[0].off.len()).map(|index| {
@@ -90,7 +89,7 @@ impl Report {
             setting,
             rows: rows.collect(),
             detector: detector(&rounds),
-            programs: programs(&rounds),
+            programs: programs(costs),
             rounds,
         })
     }
@@ -110,22 +109,15 @@ fn detector(rounds: &[Round]) -> DetectorRow {
 }
 
 /// By what they cost, dearest first; those that never ran are left out.
-fn programs(rounds: &[Round]) -> Vec<ProgramRow> {
-    let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for program in rounds.iter().flat_map(|round| &round.cost.summary.programs) {
-        let (run_count, run_ns) = sums.entry(&program.name).or_default();
-        *run_count += program.run_count;
-        *run_ns += program.run_ns;
-    }
-    let wall_ns: u64 = rounds.iter().map(|round| round.cost.summary.wall_ns).sum();
-    let mut rows: Vec<ProgramRow> = sums
+fn programs(costs: Vec<ProgramCost>) -> Vec<ProgramRow> {
+    let mut rows: Vec<ProgramRow> = costs
         .into_iter()
-        .filter(|(_, (run_count, _))| *run_count > 0)
-        .map(|(name, (run_count, run_ns))| ProgramRow {
-            name: name.to_owned(),
-            runs_per_second: run_count as f64 * 1e9 / wall_ns as f64,
-            ns_per_run: run_ns as f64 / run_count as f64,
-            cpu_share: run_ns as f64 / wall_ns as f64,
+        .filter(|cost| cost.run_count > 0)
+        .map(|cost| ProgramRow {
+            name: cost.name,
+            runs_per_second: cost.run_count as f64 / cost.wall.as_secs_f64(),
+            ns_per_run: cost.run_time.as_nanos() as f64 / cost.run_count as f64,
+            cpu_share: cost.run_time.as_secs_f64() / cost.wall.as_secs_f64(),
         })
         .collect();
     rows.sort_by(|one, other| other.cpu_share.total_cmp(&one.cpu_share));
@@ -184,7 +176,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "\n{:<36} {:>12} {:>10} {:>18}",
-            "kernel program", "runs/s", "ns/run", "% of one core"
+            "kernel program (an arm of its own)", "runs/s", "ns/run", "% of one core"
         )?;
         for ProgramRow {
             name,
