@@ -6,7 +6,7 @@ use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::l7::{L7State, Stream};
+use crate::l7::{L7State, Stream, age_us};
 
 /// An IPv6 address, or an IPv4 address mapped into one, as the bytes on the wire.
 pub type Address = [u8; 16];
@@ -124,13 +124,8 @@ impl Conn {
     /// longer ago.
     #[must_use]
     pub fn received_ns(&self, now_ns: u64) -> u64 {
-        let age_us = ((now_ns / 1000) as u32).wrapping_sub(self.received().moved_us);
-        // The packet and the reader are not one instant: what came just after `now_ns` is not 71 minutes old.
-        if age_us > u32::MAX / 2 {
-            now_ns
-        } else {
-            now_ns.saturating_sub(u64::from(age_us) * 1000)
-        }
+        let age_us = age_us((now_ns / 1000) as u32, self.received().moved_us);
+        now_ns.saturating_sub(u64::from(age_us) * 1000)
     }
 
     /// The direction in which it sends.

@@ -372,13 +372,7 @@ impl L7State {
             Some(started_us) if self.timed != self.tail.wrapping_add(1) => started_us,
             _ => self.to_client.started_us,
         };
-        let age_us = ((now_ns / 1000) as u32).wrapping_sub(since_us);
-        // The two directions and the reader are not one instant: a start just after `now_ns` is no age of 71 minutes.
-        Some(if age_us > u32::MAX / 2 {
-            0
-        } else {
-            u64::from(age_us) * 1000
-        })
+        Some(u64::from(age_us((now_ns / 1000) as u32, since_us)) * 1000)
     }
 
     /// Segments that could not be parsed, both directions.
@@ -528,8 +522,9 @@ impl L7State {
     fn time(&mut self, started_us: Option<u32>, at_us: u32) {
         self.to_client.started_us = at_us;
         let Some(started_us) = started_us else { return };
+        let latency_us = age_us(at_us, started_us);
         // The compiler knows that the bucket exists, and would drop the check that the verifier must see.
-        let bucket = black_box(u32::from(latency_bucket(u64::from(at_us.wrapping_sub(started_us))))) as usize;
+        let bucket = black_box(u32::from(latency_bucket(u64::from(latency_us)))) as usize;
         if bucket < LATENCY_BUCKETS {
             self.latency[bucket] = self.latency[bucket].wrapping_add(1);
         }
@@ -579,6 +574,14 @@ impl L7State {
         self.abandoned = self.abandoned.wrapping_add(head.wrapping_sub(self.tail));
         self.tail = head;
     }
+}
+
+/// From `since_us` to `now_us`, which wrap. Two directions, and a reader, are not one instant, and a departure may be stamped
+/// ahead: what began just after `now_us` has lasted no time, not 71 minutes.
+#[inline(always)]
+pub(crate) fn age_us(now_us: u32, since_us: u32) -> u32 {
+    let age_us = now_us.wrapping_sub(since_us);
+    if age_us > u32::MAX / 2 { 0 } else { age_us }
 }
 
 /// The bits of a request's number that its place beside the ring's head does not tell.

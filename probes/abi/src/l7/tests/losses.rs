@@ -153,3 +153,13 @@ fn names_are_asked_and_answered() {
     assert_eq!(dns::message(query.as_slice(), length), None);
     assert_eq!(dns::message(&query[..16], 16), None);
 }
+
+/// A departure may be stamped ahead of the clock that dates the answer's arrival.
+#[test]
+fn an_answer_before_its_request_took_no_time() {
+    let mut connection = Connection::new();
+    connection.turn(&client("GET / HTTP/1.1\r\n\r\n"));
+    connection.now_ns = super::TURN_NS / 2;
+    connection.turn(&server("HTTP/1.1 204 No Content\r\n\r\n"));
+    assert_eq!(connection.state.latency[0], 1, "{:?}", connection.state.latency);
+}
