@@ -31,6 +31,8 @@ use serde_json::{Value, json};
 
 /// Longest until the application is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// A kubelet may look again only after a minute at a pod that it could not remove at once, and then after another.
+const GONE_WITHIN: Duration = Duration::from_secs(240);
 const IMAGE: &str = "fixture/apps:bookworm";
 pub(crate) const CACHE_PODS: u16 = 2;
 
@@ -150,14 +152,18 @@ impl World {
         }
     }
 
-    /// Where the cache's replicas are reached, whichever pods they are.
-    pub(crate) async fn cache_addresses(&self) -> Vec<SocketAddr> {
+    /// Where the pods of a service are reached, whichever pods they are.
+    pub(crate) async fn addresses(&self, service: &str) -> Vec<SocketAddr> {
+        let (names, port) = match service {
+            "cache" => ((0..CACHE_PODS).map(|index| format!("cache-{index}")).collect(), 6379),
+            _ => (vec![service.to_owned()], 8080),
+        };
         let services: Api<Service> = Api::namespaced(self.client.clone(), &self.access.namespace);
         let mut addresses = Vec::new();
-        for index in 0..CACHE_PODS {
-            let service = services.get(&format!("cache-{index}")).await.expect("service");
-            let ip = service.spec.and_then(|spec| spec.cluster_ip).expect("address");
-            addresses.push((ip.parse::<IpAddr>().expect("address"), 6379).into());
+        for name in names {
+            let found = services.get(&name).await.expect("service");
+            let ip = found.spec.and_then(|spec| spec.cluster_ip).expect("address");
+            addresses.push((ip.parse::<IpAddr>().expect("address"), port).into());
         }
         addresses
     }
@@ -198,7 +204,7 @@ impl World {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let name = &self.access.namespace;
         let _gone_already = namespaces.delete(name, &DeleteParams::default()).await;
-        let deadline = Instant::now() + READY_WITHIN;
+        let deadline = Instant::now() + GONE_WITHIN;
         while namespaces.get_opt(name).await.is_ok_and(|found| found.is_some()) {
             assert!(Instant::now() < deadline, "the namespace stays");
             tokio::time::sleep(Duration::from_millis(500)).await;
