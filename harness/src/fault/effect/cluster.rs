@@ -80,9 +80,14 @@ struct Look<'a> {
 impl Look<'_> {
     fn object(&self, fault: &ObjectFault, question: Question) -> Vec<Measurement> {
         match (fault, question) {
-            (ObjectFault::WrongSelector | ObjectFault::Unready | ObjectFault::ScaleToZero, Question::Bites) => {
+            (ObjectFault::WrongSelector | ObjectFault::Unready, Question::Bites) => {
                 let mut readings = self.doors_closed();
                 readings.push(self.endpoints());
+                readings
+            }
+            (ObjectFault::ScaleToZero, Question::Bites) => {
+                let mut readings = self.doors_closed();
+                readings.push(self.nobody_ready());
                 readings
             }
             // A pod that others reach directly is reached: what has no rule does not bite.
@@ -175,6 +180,16 @@ impl Look<'_> {
         let (rollout, _) = self.workload()?;
         Ok(Reading {
             bites: rollout.is_through(),
+            measured: rollout.to_string(),
+        })
+    }
+
+    /// Physics: pods that were told to end serve nobody, however long a kubelet takes to remove them. Until then they may
+    /// be endpoints of a Service that also leads to pods that are not ready.
+    fn nobody_ready(&self) -> Measurement {
+        let (rollout, _) = self.workload()?;
+        Ok(Reading {
+            bites: rollout.is_seen && rollout.ready == 0,
             measured: rollout.to_string(),
         })
     }
