@@ -320,9 +320,9 @@ pub enum ScenarioCommand {
 /// Arguments of `gauntlet recover`.
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Directory of the run directories whose journals are looked at.
-    #[arg(long, default_value = "runs", value_name = "DIR")]
-    pub out: PathBuf,
+    /// Look only at the runs in this directory [default: all directories that live runs of this machine were written to]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// How to print what was done.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

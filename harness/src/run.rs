@@ -8,6 +8,7 @@ pub mod control;
 pub mod directory;
 pub mod environment;
 pub mod event;
+pub mod homes;
 pub mod judge;
 pub mod live;
 pub mod lock;

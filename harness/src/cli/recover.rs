@@ -11,6 +11,7 @@ use crate::executor::{MARKER_FILE, Marker};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
 use crate::run::bring_up::{NAMESPACE_RECORD, remove_recorded};
+use crate::run::homes::Homes;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
 use crate::suite::store::RUNS;
 use crate::target::kind::leftovers;
@@ -34,8 +35,14 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
         }
         Err(error @ LockError::Io { .. }) => return Err(error.into()),
     };
-    let Leftovers { mut done, mut failed } = undo_all(&args.out)?;
-    take_executions_away(&args.out, &mut done, &mut failed)?;
+    let homes = match &args.out {
+        Some(out) => vec![out.clone()],
+        None => Homes::of_this_machine().all(),
+    };
+    let Leftovers { mut done, mut failed } = undo_all(&homes)?;
+    for home in &homes {
+        take_executions_away(home, &mut done, &mut failed)?;
+    }
     print(args.format, &done, &failed);
     Ok(if failed.is_empty() {
         Exit::Pass
@@ -53,15 +60,16 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Undoes what the runs below `out` left, and removes namespaces and clusters whose owners are gone. The caller holds the run lock: what
+/// Undoes what the runs below `homes` left, and removes namespaces and clusters whose owners are gone. The caller holds the run lock: what
 /// this finds must not be in use.
 ///
 /// # Errors
 /// When there is no runtime to work with.
-pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
+pub fn undo_all(homes: &[PathBuf]) -> anyhow::Result<Leftovers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for path in in_runs(out, "journal.jsonl") {
+    let in_homes = |name| homes.iter().flat_map(move |home| in_runs(home, name));
+    for path in in_homes("journal.jsonl") {
         let left = runtime.block_on(recover_journal(&Journal::at(&path), &Namespaces::default(), None));
         match left {
             Ok(leftovers) => {
@@ -81,7 +89,7 @@ pub fn undo_all(out: &Path) -> anyhow::Result<Leftovers> {
             Err(error) => failed.push(format!("{}: {}", path.display(), crate::doctor::error_chain(&error))),
         }
     }
-    for record in in_runs(out, NAMESPACE_RECORD) {
+    for record in in_homes(NAMESPACE_RECORD) {
         match runtime.block_on(remove_recorded(&record)) {
             Ok(removed) => done.extend(removed.map(|what| format!("{}: {what}: removed", record.display()))),
             Err(why) => failed.push(why),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gauntlet_probes::frame::MonotonicNanos;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,11 @@ use super::control::ClusterControl;
 use super::kind::PlannedFault;
 use super::netns::Namespaces;
 use super::step::{Step, StepError, Undone};
+
+/// How often a later process tries to undo a step.
+const UNDO_ATTEMPTS: u32 = 4;
+/// Pause between two attempts. An agent undoes its steps within tenths of a second.
+const UNDO_PAUSE: Duration = Duration::from_millis(500);
 
 /// Name of one injection in the kernel and in the journal: `f` and eight hexadecimal digits. It says nothing of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -242,7 +248,7 @@ pub async fn recover_journal(
     for (id, fault, steps) in journal.left()? {
         let (mut places_found, mut failures) = (false, Vec::new());
         for step in steps.iter().rev() {
-            match undo_one(step, namespaces, control).await {
+            match undo_at_last(step, namespaces, control).await {
                 Ok(Undone::Done) => places_found = true,
                 Ok(Undone::AlreadyGone) => {}
                 Err(error) => failures.push(error),
@@ -266,6 +272,24 @@ pub async fn recover_journal(
     Ok(leftovers)
 }
 
+/// Undoes a step, and tries again when that fails: an agent may outlive its harness by a moment, and what it has removed
+/// just now cannot be removed twice.
+async fn undo_at_last(
+    step: &Step,
+    namespaces: &Namespaces,
+    control: Option<&dyn ClusterControl>,
+) -> Result<Undone, StepError> {
+    let mut outcome = undo_one(step, namespaces, control).await;
+    for _ in 1..UNDO_ATTEMPTS {
+        if outcome.is_ok() {
+            break;
+        }
+        tokio::time::sleep(UNDO_PAUSE).await;
+        outcome = undo_one(step, namespaces, control).await;
+    }
+    outcome
+}
+
 async fn undo_one(
     step: &Step,
     namespaces: &Namespaces,
@@ -287,12 +311,59 @@ async fn undo_one(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
+    use gauntlet_probes::entity::ServiceName;
+
+    use super::super::control::ControlFuture;
     use super::super::kind::FaultKind;
     use super::*;
+    use crate::target::Dial;
 
-    fn planned(id: &str) -> JournalLine {
+    /// A cluster that refuses at first.
+    struct Refusing(AtomicU32);
+
+    impl ClusterControl for Refusing {
+        fn set_target_port<'a>(&'a self, _: &'a ServiceName, _: Option<u16>) -> ControlFuture<'a> {
+            let refuses = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            Box::pin(async move { refuses.map_or(Ok(()), |_| Err("not now".into())) })
+        }
+
+        fn service_dial(&self, _: &ServiceName) -> Option<Dial> {
+            None
+        }
+
+        fn set_load_factor(&self, _: f64) {}
+
+        fn offered_load_ratio(&self) -> Option<f64> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_counts_when_it_lasts() {
+        for (refusals, is_undone) in [(0, true), (UNDO_ATTEMPTS - 1, true), (UNDO_ATTEMPTS, false)] {
+            let directory = tempfile::tempdir().expect("directory");
+            let journal = Journal::at(directory.path().join("journal.jsonl"));
+            let steps = vec![Step::TargetPort {
+                service: "cache".into(),
+            }];
+            journal.append(&planned("a", steps)).expect("is written");
+            let cluster = Refusing(refusals.into());
+            let leftovers = recover_journal(&journal, &Namespaces::default(), Some(&cluster)).await;
+            let outcomes: Vec<bool> = leftovers
+                .expect("a readable journal")
+                .iter()
+                .map(|left| matches!(left.outcome, LeftoverOutcome::Recovered))
+                .collect();
+            assert_eq!(outcomes, [is_undone], "{refusals} refusals");
+            assert_eq!(left(&journal).is_empty(), is_undone, "{refusals} refusals");
+        }
+    }
+
+    fn planned(id: &str, steps: Vec<Step>) -> JournalLine {
         let fault = PlannedFault {
             id: "f".to_owned(),
             kind: FaultKind::ProcessPause,
@@ -305,7 +376,7 @@ mod tests {
             id: InjectionId(id.to_owned()),
             at_ns: 1,
             fault,
-            steps: vec![Step::LoadFactor],
+            steps,
         }
     }
 
@@ -331,7 +402,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let journal = Journal::at(directory.path().join("journal.jsonl"));
         assert!(left(&journal).is_empty(), "no journal, no injection");
-        for line in [planned("b"), planned("c"), planned("a"), undone("c")] {
+        for line in [
+            planned("b", Vec::new()),
+            planned("c", Vec::new()),
+            planned("a", Vec::new()),
+            undone("c"),
+        ] {
             journal.append(&line).expect("is written");
         }
         assert_eq!(left(&journal), ["b", "a"]);
@@ -341,12 +417,12 @@ mod tests {
     fn a_line_cut_short_announces_nothing_and_a_damaged_one_is_told() {
         let directory = tempfile::tempdir().expect("directory");
         let journal = Journal::at(directory.path().join("journal.jsonl"));
-        journal.append(&planned("a")).expect("is written");
+        journal.append(&planned("a", Vec::new())).expect("is written");
         let mut text = fs::read_to_string(journal.path()).expect("is read");
         let cut = text[..text.len() / 2].to_owned();
         fs::write(journal.path(), format!("{text}{cut}")).expect("is written");
         assert_eq!(left(&journal), ["a"]);
-        journal.append(&planned("b")).expect("is written after it");
+        journal.append(&planned("b", Vec::new())).expect("is written after it");
         assert_eq!(left(&journal), ["a", "b"]);
         text.insert_str(0, "{}\n");
         fs::write(journal.path(), text).expect("is written");

@@ -12,6 +12,7 @@ use super::control::RunControl;
 use super::directory::write_json;
 use super::environment::Environment;
 use super::event::{EventSink, History, Phase, RunEvent};
+use super::homes;
 use super::judge::{Said, judge_run};
 use super::offer::{LoadRuntime, load};
 use super::recorder::Recorder;
@@ -39,6 +40,9 @@ use crate::workload::spec::Load;
 /// # Errors
 /// [`RunError`] when there is no result.
 pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Cancel) -> Result<RunResult, RunError> {
+    if let Some(home) = order.directory.parent() {
+        homes::remember(home);
+    }
     let history_path = order.directory.join("history.jsonl");
     let mut history = History::create(&history_path).map_err(|source| RunError::Directory {
         path: history_path.clone(),

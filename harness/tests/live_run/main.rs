@@ -174,7 +174,7 @@ fn kill_and_recover(kill: u32, phase: Phase, after: Duration) -> bool {
         traces.counts(),
         if ended { " (it had ended)" } else { "" }
     );
-    let recovered = recover(&play.out());
+    let recovered = recover();
     assert_eq!(recovered["failed"], json!([]), "{at}: {recovered}");
     assert_eq!(
         traces.remains(WARDEN_PATIENCE),
@@ -191,11 +191,10 @@ fn kill_and_recover(kill: u32, phase: Phase, after: Duration) -> bool {
     !ended
 }
 
-/// `gauntlet recover`, which must succeed.
-fn recover(out: &Path) -> Value {
+/// `gauntlet recover`, which finds the run by itself, and must succeed.
+fn recover() -> Value {
     let output = past_the_lock(|| {
-        let output = gauntlet(&["recover", "--format", "json", "--out"])
-            .arg(out)
+        let output = gauntlet(&["recover", "--format", "json"])
             .output()
             .expect("the program starts");
         let is_locked =

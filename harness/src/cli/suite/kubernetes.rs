@@ -17,6 +17,7 @@ use crate::executor::order::ShardOrder;
 use crate::executor::{ExecutorError, MARKER_FILE, Marker};
 use crate::recording::container::sha256_hex;
 use crate::report::suite_console::SuiteConsole;
+use crate::run::homes;
 use crate::suite::outcome::Mode;
 use crate::suite::plan::SuitePlan;
 use crate::suite::play::Ending;
@@ -137,6 +138,8 @@ pub(super) fn run(args: &SuiteRunArgs, plan: &SuitePlan) -> anyhow::Result<Exit>
 /// The execution of the directory: the one that an earlier process began, or the `wanted` one.
 fn marker(directory: &Path, wanted: Marker) -> anyhow::Result<Result<Marker, Exit>> {
     let Some(there) = Marker::read(directory)? else {
+        // Directories of suites lie in it, too, and the marker in one of them.
+        directory.parent().into_iter().for_each(homes::remember);
         wanted.write(directory)?;
         return Ok(Ok(wanted));
     };

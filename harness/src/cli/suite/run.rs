@@ -66,7 +66,7 @@ pub(super) fn run(args: &SuiteRunArgs) -> anyhow::Result<Exit> {
         Ok(opened) => opened,
         Err(exit) => return Ok(exit),
     };
-    let left = undo_all(&directory.join(RUNS))?;
+    let left = undo_all(&[directory.join(RUNS)])?;
     left.done.iter().for_each(|line| eprintln!("{line}"));
     left.failed
         .iter()

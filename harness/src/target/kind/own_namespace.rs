@@ -21,8 +21,9 @@ use super::names::{EXECUTION_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 use super::ready::{self, NotReady};
 use crate::target::local::cgroup::{CgroupError, Hierarchies};
 
-/// How long a namespace may take to be gone, with all that is in it.
-const GONE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a namespace may take to be gone, with all that is in it: a kubelet may look again only after a minute at a pod
+/// that it could not remove at once.
+const GONE_WITHIN: Duration = Duration::from_secs(180);
 /// Pause between two looks at what is going.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 

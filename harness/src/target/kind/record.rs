@@ -76,6 +76,12 @@ impl StateDirectory {
         Self(path.into())
     }
 
+    /// The directory of what [`crate::run::homes`] remembers.
+    #[must_use]
+    pub fn homes(&self) -> PathBuf {
+        self.0.join("homes")
+    }
+
     /// The directory of a cluster's own files.
     #[must_use]
     pub fn of_cluster(&self, name: &ClusterName) -> PathBuf {
