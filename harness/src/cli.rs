@@ -25,6 +25,9 @@ use crate::detectors::spec::DetectorSpec;
 use crate::gate::measure::FALSE_ALARM_MARGIN_PER_HOUR;
 use crate::score::verdict::Verdict;
 
+/// Where runs are written unless another place is named.
+const DEFAULT_OUT: &str = "runs";
+
 /// Exit codes, as documented in README.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -173,7 +176,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub trials: u32,
     /// Directory in which each run gets its own directory.
-    #[arg(long, default_value = "runs", value_name = "DIR")]
+    #[arg(long, default_value = DEFAULT_OUT, value_name = "DIR")]
     pub out: PathBuf,
     /// How to print the result. Progress goes to standard error in both.
     #[arg(long, value_enum, default_value_t)]

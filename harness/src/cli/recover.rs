@@ -37,7 +37,7 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
     };
     let homes = match &args.out {
         Some(out) => vec![out.clone()],
-        None => Homes::of_this_machine().all(),
+        None => all_homes(),
     };
     let Leftovers { mut done, mut failed } = undo_all(&homes)?;
     for home in &homes {
@@ -51,6 +51,15 @@ pub fn recover(args: &RecoverArgs) -> anyhow::Result<Exit> {
     })
 }
 
+/// Where runs may have been written: what this machine remembers, and the usual place, should it not have been able to.
+fn all_homes() -> Vec<PathBuf> {
+    let mut homes = Homes::of_this_machine().all();
+    homes.extend(Path::new(super::DEFAULT_OUT).canonicalize());
+    homes.sort();
+    homes.dedup();
+    homes
+}
+
 /// What killed runs had left, in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -60,8 +69,8 @@ pub struct Leftovers {
     pub failed: Vec<String>,
 }
 
-/// Undoes what the runs below `homes` left, and removes namespaces and clusters whose owners are gone. The caller holds the run lock: what
-/// this finds must not be in use.
+/// Undoes what the runs below `homes` left, and removes namespaces and clusters whose owners are gone. The caller holds the run
+/// lock: what this finds must not be in use.
 ///
 /// # Errors
 /// When there is no runtime to work with.

@@ -139,7 +139,8 @@ pub(super) fn run(args: &SuiteRunArgs, plan: &SuitePlan) -> anyhow::Result<Exit>
 fn marker(directory: &Path, wanted: Marker) -> anyhow::Result<Result<Marker, Exit>> {
     let Some(there) = Marker::read(directory)? else {
         // Directories of suites lie in it, too, and the marker in one of them.
-        directory.parent().into_iter().for_each(homes::remember);
+        let whole = std::path::absolute(directory)?;
+        whole.parent().into_iter().for_each(homes::remember);
         wanted.write(directory)?;
         return Ok(Ok(wanted));
     };
