@@ -11,9 +11,10 @@ use crate::executor::{MARKER_FILE, Marker};
 use crate::fault::journal::{Journal, LeftoverOutcome, recover_journal};
 use crate::fault::netns::Namespaces;
 use crate::run::bring_up::{NAMESPACE_RECORD, remove_recorded};
+use crate::run::directory::is_held;
 use crate::run::homes::Homes;
 use crate::run::lock::{LOCK_PATH, LockError, RunLock};
-use crate::suite::store::RUNS;
+use crate::suite::store::{RUNS, is_busy};
 use crate::target::kind::leftovers;
 use crate::target::kind::record::StateDirectory;
 use crate::target::local::sweep_stale;
@@ -122,7 +123,9 @@ fn in_runs(out: &Path, name: &str) -> Vec<PathBuf> {
     let below = entries(out);
     let of_suites = below.iter().flat_map(|path| entries(&path.join(RUNS)));
     let runs = below.iter().cloned().chain(of_suites);
-    let mut files: Vec<PathBuf> = runs.map(|run| run.join(name)).filter(|path| path.is_file()).collect();
+    let files = runs.map(|run| (run.join(name), run)).filter(|(file, _)| file.is_file());
+    // One that was begun with --no-lock is on without the lock that we have.
+    let mut files: Vec<PathBuf> = files.filter(|(_, run)| !is_held(run)).map(|(file, _)| file).collect();
     files.sort();
     files
 }
@@ -134,6 +137,10 @@ fn take_executions_away(out: &Path, done: &mut Vec<String>, failed: &mut Vec<Str
         let Some(marker) = Marker::read(&directory)? else {
             continue;
         };
+        // Its pods do not need this machine's lock.
+        if is_busy(&directory) {
+            continue;
+        }
         let taken = runtime.block_on(async {
             let client = marker.access.client().await?;
             take_away(&client, &marker).await

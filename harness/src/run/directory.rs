@@ -1,12 +1,17 @@
 //! The run directory: where each run's evidence lies, and how it gets its name.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::RunError;
+
+/// How often a directory that is held is looked at again, and after which time.
+const LOOKS: u32 = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Makes a new directory below `out` for one run; its name sorts by time.
 ///
@@ -31,6 +36,28 @@ pub fn create_stamped(out: &Path, name: &str) -> Result<PathBuf, RunError> {
     std::fs::create_dir_all(&path).map_err(failed)?;
     // Detectors and agents are other processes with other working directories.
     path.canonicalize().map_err(failed)
+}
+
+/// Says to others that this run is on, until what is returned is dropped or this process ends, however it ends.
+///
+/// # Errors
+/// When the directory cannot be opened or locked.
+pub fn hold(directory: &Path) -> io::Result<File> {
+    let held = File::open(directory)?;
+    held.lock_shared()?;
+    Ok(held)
+}
+
+/// Whether the run of this directory is on. A lock may outlive its holder by a moment: a program that it was about to start has
+/// a copy until it has begun.
+#[must_use]
+pub fn is_held(directory: &Path) -> bool {
+    let is_locked = || File::open(directory).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    let is_still_locked = |_| {
+        std::thread::sleep(LOOK_EVERY);
+        is_locked()
+    };
+    is_locked() && (0..LOOKS).all(is_still_locked)
 }
 
 /// Writes a value as indented JSON, so that what stands under its name is whole or not there.
@@ -100,6 +127,16 @@ mod tests {
         assert_eq!(utc_stamp(0), "19700101T000000");
         assert_eq!(utc_stamp(951_782_400), "20000229T000000");
         assert_eq!(utc_stamp(1_798_761_599), "20261231T235959");
+    }
+
+    #[test]
+    fn a_run_is_on_while_its_directory_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_held(dir.path()) && !is_held(&dir.path().join("missing")));
+        let held = hold(dir.path()).unwrap();
+        assert!(is_held(dir.path()));
+        drop(held);
+        assert!(!is_held(dir.path()));
     }
 
     #[test]

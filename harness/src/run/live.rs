@@ -9,7 +9,7 @@ use gauntlet_probes::entity::InventoryLine;
 use super::around::{plan_inventory, surroundings};
 use super::bring_up::{Before, Spent, differences, down, settled, up};
 use super::control::RunControl;
-use super::directory::write_json;
+use super::directory::{hold, write_json};
 use super::environment::Environment;
 use super::event::{EventSink, History, Phase, RunEvent};
 use super::homes;
@@ -43,6 +43,10 @@ pub async fn execute(order: &RunOrder, console: &mut dyn EventSink, cancel: Canc
     if let Some(home) = order.directory.parent() {
         homes::remember(home);
     }
+    let _held = hold(&order.directory).map_err(|source| RunError::Directory {
+        path: order.directory.clone(),
+        source,
+    })?;
     let history_path = order.directory.join("history.jsonl");
     let mut history = History::create(&history_path).map_err(|source| RunError::Directory {
         path: history_path.clone(),

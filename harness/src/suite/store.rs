@@ -306,6 +306,13 @@ impl Store {
     }
 }
 
+/// Whether a process works on this suite's directory at the moment.
+#[must_use]
+pub fn is_busy(directory: &Path) -> bool {
+    let path = directory.join(CASES_FILE);
+    File::open(&path).is_ok_and(|file| matches!(lock(&file, &path, directory), Err(StoreError::Busy { .. })))
+}
+
 /// Makes the directory ours alone.
 fn lock(file: &File, path: &Path, directory: &Path) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_PATIENCE;

@@ -112,6 +112,9 @@ fn what_a_killed_harness_left_is_removed_by_recover() {
     let runs = files.path().join("runs");
     let mut killed = Play::start(given, &suite, &runs.join("suite"), 2);
     killed.wait_until(|play| play.said().contains("runs on"));
+    let meanwhile = answer(&["recover", "--format", "json"]);
+    assert_eq!(meanwhile["recovered"], serde_json::json!([]), "it is on");
+    assert_ne!(given.left(&killed.execution()), Vec::<String>::new());
     killed.kill();
     // It finds by itself where that was.
     let recovered = answer(&["recover", "--format", "json"]);
