@@ -10,6 +10,8 @@ use aya_ebpf::{
 };
 use gauntlet_abi::l7::{self, Cursor, Direction, L7State, Payload};
 
+use crate::maps::LOOKS;
+
 /// A segment's payload within its packet.
 pub struct SegmentPayload {
     pub skb: *mut __sk_buff,
@@ -72,11 +74,19 @@ pub unsafe fn follow(
     direction: Direction,
     now_ns: u64,
 ) {
+    // SAFETY: a map value, as the caller says.
+    if l7::pass_over(unsafe { &mut *state }, direction, now_ns, may_look) {
+        return;
+    }
     let mut walk = Walk {
         payload: SegmentPayload { skb, base },
         state,
         cursor: Cursor::new(length, now_ns),
     };
+    // SAFETY: a map value, as the caller says.
+    if l7::at_once(unsafe { &mut *state }, &mut walk.cursor, &walk.payload, direction) {
+        return;
+    }
     let step: extern "C" fn(u32, *mut Walk) -> i64 = match direction {
         Direction::ToServer => to_server,
         Direction::ToClient => to_client,
@@ -85,6 +95,16 @@ pub unsafe fn follow(
     unsafe {
         bpf_loop(l7::STEP_LIMIT, step as *mut c_void, (&raw mut walk).cast::<c_void>(), 0);
         l7::finish(&mut *state, &walk.cursor, direction);
+    }
+}
+
+/// An interrupt may count between another program's look and its step: then one more is looked into.
+#[inline(always)]
+fn may_look(now_us: u32) -> bool {
+    match LOOKS.get_ptr_mut(0) {
+        // SAFETY: a map value of this CPU.
+        Some(budget) => unsafe { (*budget).take(now_us) },
+        None => true,
     }
 }
 

@@ -5,6 +5,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use gauntlet_abi::conn::{CONNECTIONS_MAX, Conn};
+use gauntlet_abi::l7::Budget;
 use gauntlet_abi::record::{
     DNS_PAIRS_MAX, DNS_QUERIES_MAX, DnsCounts, DnsPair, DnsQuery, DnsQueryKey, EVENTS_BYTES, LOST_COUNTERS,
     LOST_RECORDS, RECORDS_MAX, RecordKey, RecordValue,
@@ -37,6 +38,10 @@ pub static DNS_QUERIES: LruHashMap<DnsQueryKey, DnsQuery> = LruHashMap::with_max
 /// Starts and ends of processes.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// How many more requests each CPU may look into.
+#[map]
+pub static LOOKS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 
 /// Network namespaces whose sockets are wanted.
 #[map]

@@ -1,12 +1,12 @@
 //! Packets of sockets, in and out: bytes, round-trip times, and the application protocols inside.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_tcp_sock,
+    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_tcp_sock,
 };
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
-use gauntlet_abi::conn::{Address, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn, ROLE_CLIENT};
-use gauntlet_abi::l7::{Direction, Stream, on_gap};
+use gauntlet_abi::conn::{Address, CONN_PICKED_UP, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn, ROLE_CLIENT};
+use gauntlet_abi::l7::{Direction, Stream, on_gap, on_late_start};
 
 use crate::dns;
 use crate::kernel::mapped;
@@ -177,6 +177,9 @@ unsafe fn directed(
         let now = if egress { sent_at(ctx) } else { bpf_ktime_get_ns() };
         count(ctx, stream, length, egress, now);
         let state = &raw mut (*conn).l7;
+        if news.is_late && direction == Direction::ToClient {
+            on_late_start(&mut *state);
+        }
         if news.missing_bytes > 0 {
             on_gap(&mut *state, direction, u64::from(news.missing_bytes));
         }
@@ -186,25 +189,16 @@ unsafe fn directed(
 
 /// When TCP handed the packet down, which may be long before now where a queue of netfilter held it between: an answer
 /// is a server's from the moment at which the server gave it away. TCP stamps each packet with its time of departure
-/// on CLOCK_MONOTONIC (since 4.20), which also saves a look at the clock.
+/// on CLOCK_MONOTONIC (since 4.20), which also saves a look at the clock. With pacing it may lie ahead.
 ///
 /// # Safety
 /// `ctx` is that of a running cgroup_skb program.
 #[inline(always)]
 unsafe fn sent_at(ctx: &SkBuffContext) -> u64 {
-    /// A stamp that is older is none of CLOCK_MONOTONIC, or of no use.
-    const AGE_MAX_NS: u64 = 60_000_000_000;
-    /// With pacing it may lie ahead, and the coarse clock lags behind by a tick of the kernel's timer.
-    const AHEAD_MAX_NS: u64 = 1_000_000_000;
-    // SAFETY: as the caller says, and helpers without preconditions.
+    // SAFETY: as the caller says, and a helper without preconditions.
     unsafe {
         let stamp = (*ctx.skb.skb).tstamp;
-        let age = bpf_ktime_get_coarse_ns().wrapping_add(AHEAD_MAX_NS).wrapping_sub(stamp);
-        if stamp != 0 && age < AGE_MAX_NS {
-            stamp
-        } else {
-            bpf_ktime_get_ns()
-        }
+        if stamp != 0 { stamp } else { bpf_ktime_get_ns() }
     }
 }
 
@@ -222,6 +216,12 @@ unsafe fn count(ctx: &SkBuffContext, stream: *mut Stream, length: u32, egress: b
             (*stream).moved_us = (now / 1000) as u32;
             return;
         }
+        // About once in a millisecond is enough; 0 is that it was never noted.
+        let millisecond = (now >> 20) as u8 | 1;
+        if (*stream).noted == millisecond {
+            return;
+        }
+        (*stream).noted = millisecond;
         let sock = (*ctx.skb.skb).__bindgen_anon_2.sk;
         if !sock.is_null() {
             let tcp_sock = bpf_tcp_sock(sock);
@@ -238,6 +238,8 @@ struct News {
     skip: u32,
     /// Bytes before it that were never seen.
     missing_bytes: u32,
+    /// Nobody knows what came before it.
+    is_late: bool,
 }
 
 /// Follows one direction's sequence numbers; `None` for a segment that was seen.
@@ -252,6 +254,7 @@ unsafe fn follow(conn: *mut Conn, stream: *mut Stream, sequence: u32, length: u3
         let mut news = News {
             skip: 0,
             missing_bytes: 0,
+            is_late: false,
         };
         if (*conn).flags & known != 0 {
             let seen = (*stream).sequence_end.wrapping_sub(sequence) as i32;
@@ -265,6 +268,7 @@ unsafe fn follow(conn: *mut Conn, stream: *mut Stream, sequence: u32, length: u3
                 news.missing_bytes = seen.unsigned_abs();
             }
         } else {
+            news.is_late = (*conn).flags & CONN_PICKED_UP != 0;
             (*conn).flags |= known;
         }
         (*stream).sequence_end = sequence.wrapping_add(length);

@@ -433,7 +433,9 @@ pub struct LossSample {
     pub events: u64,
     /// Segments that a parser gave up on.
     pub unparsed: u64,
-    /// Requests whose latency was not timed, because too many were under way on one connection.
+    /// Requests whose latency was not timed, because too many were under way on one connection, or because one CPU saw more
+    /// than it may look into: then what their answers said is estimated from those that were (see
+    /// [`gauntlet_abi::l7::Budget`]).
     pub untimed: u64,
 }
 

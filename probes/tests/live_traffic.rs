@@ -60,6 +60,47 @@ fn every_redis_request_hit_and_miss_is_counted_on_both_sides() {
     assert!(frames.iter().all(|frame| !frame.loss.any()));
 }
 
+/// More than there is time to look into: all are counted, and hits told from misses in their shares.
+#[test]
+fn at_full_load_every_request_is_counted_and_some_are_looked_into() {
+    const REQUESTS: u32 = 60_000;
+    let Some(mut cluster) = cluster() else { return };
+    let _redis = cluster.redis();
+    let work = cluster.client.run(|| {
+        let mut stream = TcpStream::connect((SERVER, 6379)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        redis(&mut stream, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
+        for number in 1..REQUESTS {
+            let key = if number % 4 == 0 { 'b' } else { 'a' };
+            redis(&mut stream, &format!("*2\r\n$3\r\nGET\r\n$1\r\n{key}\r\n"));
+        }
+    });
+    work.join().unwrap();
+    let frames = cluster.watch(4);
+    for sides in [clients(&frames, 6379), servers(&frames, 6379)] {
+        let count = |number: fn(&gauntlet_probes::frame::L7Sample) -> u32| total_l7(&sides, Protocol::Redis, number);
+        assert_eq!(
+            (count(|l7| l7.requests), count(|l7| l7.responses)),
+            (REQUESTS, REQUESTS)
+        );
+        assert_eq!((count(|l7| l7.unparsed), count(|l7| l7.errors)), (0, 0));
+        let misses = f64::from(count(|l7| l7.misses)) / f64::from(REQUESTS);
+        assert!(
+            (0.22..0.28).contains(&misses),
+            "{misses} of all are misses, a quarter was"
+        );
+        let looked_into = count(|l7| u32::try_from(l7.latency.count()).unwrap());
+        eprintln!("{looked_into} of {REQUESTS} were looked into");
+        assert!(
+            (1_000..REQUESTS).contains(&looked_into),
+            "{looked_into} were looked into"
+        );
+    }
+    let untimed: u64 = frames.iter().map(|frame| frame.loss.untimed).sum();
+    assert!(untimed > 0, "what was not looked into is told");
+    assert!(frames.iter().all(|frame| !frame.loss.any()));
+}
+
 #[test]
 fn a_virtual_address_is_resolved_to_the_pod_behind_it() {
     let Some(mut cluster) = cluster() else { return };

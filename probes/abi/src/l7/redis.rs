@@ -126,7 +126,7 @@ fn inline_command(state: &mut L7State, window: &Window, available: u32, at_us: u
 
 /// Counts a command by the first bytes of its name.
 #[inline(always)]
-fn count_command(state: &mut L7State, name: u64, length: u32) {
+pub(super) fn count_command(state: &mut L7State, name: u64, length: u32) {
     state.requests = state.requests.wrapping_add(1);
     let text = lower(name) & mask(length);
     let kind = match length {
@@ -156,7 +156,7 @@ fn subscribe(state: &mut L7State) {
 
 /// An element of a reply, as far as hits and misses care.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Element {
+pub(super) enum Element {
     Value,
     Nil,
     Aggregate(u32),
@@ -232,6 +232,12 @@ fn count_element(state: &mut L7State, window: &Window, first: u8, element: Eleme
     if let Element::Aggregate(length) = element {
         state.to_client.pending = state.to_client.pending.saturating_add(length);
     }
+    count_found(state, is_top, element);
+}
+
+/// Books what an element says of the value that was asked for.
+#[inline(always)]
+pub(super) fn count_found(state: &mut L7State, is_top: bool, element: Element) {
     let found = match (state.to_client.kind, is_top, element) {
         (KIND_GET, true, Element::Value) | (KIND_GET_MANY, false, Element::Value) => true,
         (KIND_GET, true, Element::Nil) | (KIND_GET_MANY, false, Element::Nil) => false,

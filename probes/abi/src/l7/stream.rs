@@ -3,6 +3,7 @@
 //! Knows segments and tokens, no protocol.
 
 use core::hint::black_box;
+use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -78,7 +79,11 @@ pub struct Stream {
     /// The connection's protocol, and its `FLAG_…`: the same in either direction, so that each finds them in its own line.
     pub(super) protocol: u8,
     pub(super) connection: u8,
-    reserved: [u8; 2],
+    /// To the client: how many answers in a row (up to 255) came each before the next request. To the server: for how many
+    /// requests that is not asked.
+    pub(super) turns: u8,
+    /// Its caller's: when it last noted the round-trip time.
+    pub noted: u8,
 }
 
 /// What few segments of one direction write.
@@ -135,15 +140,7 @@ impl Way<'_> {
                 cursor.window.start = passed;
                 return Some(wanted);
             }
-            // Twice what a token may need: to load again costs several times what it costs to move bytes.
-            let take = if left > LOADED_BYTES { LOADED_BYTES } else { left };
-            cursor.loaded_at = cursor.offset;
-            cursor.loaded_end = cursor.offset + take;
-            cursor.window.start = 0;
-            match cursor.window.bytes().get_mut(..take as usize) {
-                Some(into) => payload.load::<LOADED_BYTES>(cursor.offset, into),
-                None => false,
-            }
+            cursor.load(payload)
         };
         if !loaded {
             self.lose();
@@ -214,7 +211,35 @@ impl Way<'_> {
     }
 }
 
+impl Cursor {
+    /// Fills the window with the segment's next bytes; false when they cannot be read.
+    #[inline(always)]
+    pub(super) fn load<P: Payload + ?Sized>(&mut self, payload: &P) -> bool {
+        // Twice what a token may need: to load again costs several times what it costs to move bytes.
+        let left = self.end - self.offset;
+        let take = if left > LOADED_BYTES { LOADED_BYTES } else { left };
+        self.loaded_at = self.offset;
+        self.window.start = 0;
+        let loaded = match self.window.bytes().get_mut(..take as usize) {
+            Some(into) => payload.load::<LOADED_BYTES>(self.offset, into),
+            None => false,
+        };
+        self.loaded_end = if loaded { self.offset + take } else { 0 };
+        loaded
+    }
+}
+
 impl Stream {
+    /// The next byte begins a message of this protocol, nothing is kept of the segment before, and no flag is set.
+    #[inline(always)]
+    pub(super) fn is_between_messages(&self, protocol: u8) -> bool {
+        // All in one comparison: the last word, without `kind`, `turns` and `noted`.
+        const OTHERS: u64 = 0xffff_0000_00ff_0000;
+        const { assert!(MODE_START == 0 && offset_of!(Stream, mode) == 40 && offset_of!(Stream, protocol) == 44) }
+        let words: &[u64; size_of::<Self>() / 8] = bytemuck::cast_ref(self);
+        words[5] & !OTHERS == u64::from(protocol) << 32 && self.pending == 0 && self.skip == 0
+    }
+
     /// Its bytes are not ours to parse.
     #[inline(always)]
     pub(super) fn is_opaque(&self) -> bool {
@@ -293,10 +318,27 @@ impl Window {
         self.word_at(0)
     }
 
+    /// Of what was just loaded, the eight bytes of this number (0 to 7).
+    #[inline(always)]
+    pub(super) fn loaded_word<const NUMBER: usize>(&self) -> u64 {
+        self.words[NUMBER]
+    }
+
     /// The eight bytes from `offset` (below 32).
     #[inline(always)]
     pub(super) fn word_at(&self, offset: u32) -> u64 {
-        let at = self.start + offset;
+        self.loaded_word_at(self.start + offset)
+    }
+
+    /// Of what was just loaded, the eight bytes from `at` on, if they are in the window.
+    #[inline(always)]
+    pub(super) fn loaded_bytes(&self, at: u32) -> Option<&[u8; 8]> {
+        let bytes: &[u8; LOADED_BYTES as usize] = bytemuck::cast_ref(&self.words);
+        bytes.get(at as usize..)?.first_chunk()
+    }
+
+    #[inline(always)]
+    fn loaded_word_at(&self, at: u32) -> u64 {
         // The compiler knows the range of some, and would drop the masks that the verifier must see.
         let (index, shift) = (black_box((at / 8) as usize), at % 8 * 8);
         let low = self.words[index & 7] >> shift;
@@ -316,13 +358,8 @@ impl Window {
     pub(super) fn line_feed(&self) -> u32 {
         let mut index = 0;
         while index < 4 {
-            let word = self.word_at(index as u32 * 8) ^ (ONES * b'\n' as u64);
-            let zeroes = word.wrapping_sub(ONES) & !word & HIGHS;
-            if zeroes != 0 {
-                let lowest = zeroes & zeroes.wrapping_neg();
-                // `lowest >> 7` is 1 << 8k: the product's highest byte is the k-th of the constant.
-                let byte = 0x0001_0203_0405_0607_u64.wrapping_mul(lowest >> 7) >> 56;
-                return index as u32 * 8 + byte as u32;
+            if let Some(byte) = position(self.word_at(index as u32 * 8), b'\n') {
+                return index as u32 * 8 + byte;
             }
             index += 1;
         }
@@ -353,6 +390,17 @@ impl Window {
             None => LengthLine::Invalid,
         }
     }
+}
+
+/// Which byte of `word` (the lowest is 0) is the first with this value.
+#[inline(always)]
+pub(super) fn position(word: u64, value: u8) -> Option<u32> {
+    let word = word ^ (ONES * u64::from(value));
+    let zeroes = word.wrapping_sub(ONES) & !word & HIGHS;
+    let lowest = zeroes & zeroes.wrapping_neg();
+    // `lowest >> 7` is 1 << 8k: the product's highest byte is the k-th of the constant.
+    let byte = 0x0001_0203_0405_0607_u64.wrapping_mul(lowest >> 7) >> 56;
+    (zeroes != 0).then_some(byte as u32)
 }
 
 /// The number that the first `digit_count` (1 to 8) bytes of `word` spell.

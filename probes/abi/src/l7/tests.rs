@@ -8,6 +8,7 @@ use crate::latency_bucket;
 mod conversations;
 mod losses;
 mod properties;
+mod short_ways;
 
 /// One side's turn.
 #[derive(Clone, Debug)]
