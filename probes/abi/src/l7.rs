@@ -9,21 +9,23 @@
 //! The two directions may run on two CPUs at once: each writes only its own counters and its own [`Stream`], and the
 //! ring of requests under way has one producer (to the server) and one consumer (to the client).
 
-use core::hint::black_box;
 use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{LATENCY_BUCKETS, latency_bucket};
+use crate::LATENCY_BUCKETS;
 
+mod budget;
 pub mod dns;
 mod http;
 mod postgres;
 mod recognise;
 mod redis;
+mod ring;
 mod stream;
 mod whole;
 
+pub use budget::Budget;
 pub use stream::Stream;
 use stream::{MODE_RESYNC, Rest, Token, Way, Window};
 
@@ -67,48 +69,6 @@ const KIND_CONTROL: u8 = 7;
 const KIND_MASK: u8 = 7;
 /// Its start is in `far_starts_us`.
 const KIND_TIMED: u8 = 0x80;
-
-/// How many more requests a CPU may look into. All zeroes is a full one.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct Budget {
-    since_us: u32,
-    left: u32,
-}
-
-impl Budget {
-    /// log2 of the microseconds after which it is filled up: 16.4 ms. All at once, because to look into what was passed over
-    /// for a while costs more for the first request than for the next.
-    const SLICE_SHIFT: u32 = 14;
-    const REST_MAX_US: u32 = u32::MAX - 1_000_000;
-    /// 7,800 requests a second on each CPU: 1,500 in a tick of 200 ms, enough to tell latencies and shares by. To look into
-    /// one and its answer takes 0.3 µs: a quarter of one per cent of the CPU's time.
-    pub const REQUESTS_PER_SLICE: u32 = 128;
-    /// What may be saved up: about a second's, so that a burst after some rest is looked into whole.
-    pub const REQUESTS_MAX: u32 = 64 * Self::REQUESTS_PER_SLICE;
-
-    /// True if there is time for one more at `now_us`.
-    #[inline(always)]
-    pub fn take(&mut self, now_us: u32) -> bool {
-        let elapsed_us = now_us.wrapping_sub(self.since_us);
-        let slices = elapsed_us >> Self::SLICE_SHIFT;
-        // Two clocks' stamps are not of one instant: what is a little before is no long rest.
-        if slices > 0 && elapsed_us < Self::REST_MAX_US {
-            self.since_us = self.since_us.wrapping_add(slices << Self::SLICE_SHIFT);
-            let left = self.left + slices * Self::REQUESTS_PER_SLICE;
-            self.left = if left < Self::REQUESTS_MAX {
-                left
-            } else {
-                Self::REQUESTS_MAX
-            };
-        }
-        if self.left == 0 {
-            return false;
-        }
-        self.left -= 1;
-        true
-    }
-}
 
 /// A protocol, recognised by its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,15 +189,6 @@ const _: () = assert!(offset_of!(L7State, to_client) == 64);
 const _: () = assert!(offset_of!(L7State, head) == 128);
 const _: () = assert!(offset_of!(L7State, latency) == 192);
 const _: () = assert!(size_of::<L7State>() == 952);
-
-/// A request under way, as far as it is remembered.
-#[derive(Clone, Copy)]
-struct Remembered {
-    /// 0 if that is not known.
-    kind: u8,
-    /// `None`: it is not timed.
-    started_us: Option<u32>,
-}
 
 /// Progress within one segment, and the bytes of it that are looked at: the kernel program keeps it on its stack.
 #[derive(Clone, Copy, Debug)]
@@ -534,150 +485,6 @@ impl L7State {
     fn has_outstanding(&self) -> bool {
         self.head != self.tail
     }
-
-    /// Producer: a request began at `started_us`. True when its kind is remembered.
-    #[inline(always)]
-    fn push(&mut self, kind: u8, started_us: u32) -> bool {
-        let head = self.pushed;
-        let mut under_way = head.wrapping_sub(self.tail_seen);
-        if under_way >= NEAR_REQUESTS as u32 {
-            // The consumer's line is fetched only when its news can matter.
-            self.tail_seen = self.tail;
-            under_way = head.wrapping_sub(self.tail_seen);
-        }
-        if under_way < NEAR_REQUESTS as u32 {
-            self.near_starts_us[head as usize % NEAR_REQUESTS] = started_us;
-            self.near_kinds[head as usize % NEAR_REQUESTS] = near_number(head) | u16::from(kind);
-        } else {
-            self.push_far(head, under_way, kind, started_us);
-        }
-        self.pushed = head.wrapping_add(1);
-        self.head = self.pushed;
-        under_way < TRACKED_REQUESTS as u32
-    }
-
-    #[inline(always)]
-    fn push_far(&mut self, head: u32, under_way: u32, kind: u8, started_us: u32) {
-        let mut slot = kind;
-        if under_way < TIMED_REQUESTS as u32 {
-            self.far_starts_us[head as usize % TIMED_REQUESTS] = started_us;
-            slot |= KIND_TIMED;
-        } else {
-            self.untimed = self.untimed.wrapping_add(1);
-        }
-        if under_way < TRACKED_REQUESTS as u32 {
-            self.far_kinds[head as usize % TRACKED_REQUESTS] = slot;
-        }
-    }
-
-    /// What is known of request `number`, which is under way.
-    #[inline(always)]
-    fn remembered(&self, number: u32) -> Remembered {
-        if let Some(kind) = self.near_kind(number) {
-            return Remembered {
-                kind,
-                started_us: Some(self.near_starts_us[number as usize % NEAR_REQUESTS]),
-            };
-        }
-        let slot = self.far_kinds[number as usize % TRACKED_REQUESTS];
-        let is_timed = slot & KIND_TIMED != 0;
-        Remembered {
-            kind: slot & KIND_MASK,
-            started_us: is_timed.then(|| self.far_starts_us[number as usize % TIMED_REQUESTS]),
-        }
-    }
-
-    /// The kind of request `number` if it is beside the ring's head. What is there of an older one bears another number,
-    /// unless 65,536 requests lie between.
-    #[inline(always)]
-    fn near_kind(&self, number: u32) -> Option<u8> {
-        let near = self.near_kinds[number as usize % NEAR_REQUESTS];
-        let kind = near as u8 & KIND_MASK;
-        (kind != 0 && near & !u16::from(KIND_MASK) == near_number(number)).then_some(kind)
-    }
-
-    /// Producer: the newest request, which is tracked, turns out to be of this kind, or to begin only now. True if it is
-    /// timed.
-    #[inline(always)]
-    fn revise_newest(&mut self, kind: u8, started_us: Option<u32>) -> bool {
-        let number = self.pushed.wrapping_sub(1);
-        if self.near_kind(number).is_some() {
-            self.near_kinds[number as usize % NEAR_REQUESTS] = near_number(number) | u16::from(kind);
-            if let Some(started_us) = started_us {
-                self.near_starts_us[number as usize % NEAR_REQUESTS] = started_us;
-            }
-            return true;
-        }
-        let timed = self.far_kinds[number as usize % TRACKED_REQUESTS] & KIND_TIMED;
-        self.far_kinds[number as usize % TRACKED_REQUESTS] = kind | timed;
-        if let (Some(started_us), true) = (started_us, timed != 0) {
-            self.far_starts_us[number as usize % TIMED_REQUESTS] = started_us;
-        }
-        timed != 0
-    }
-
-    /// Consumer: an answer began at `at_us`, to a request that began at `started_us` if it was timed.
-    #[inline(always)]
-    fn time(&mut self, started_us: Option<u32>, at_us: u32) {
-        self.to_client.started_us = at_us;
-        let Some(started_us) = started_us else { return };
-        let latency_us = age_us(at_us, started_us);
-        // The compiler knows that the bucket exists, and would drop the check that the verifier must see.
-        let bucket = black_box(u32::from(latency_bucket(u64::from(latency_us)))) as usize;
-        if bucket < LATENCY_BUCKETS {
-            self.latency[bucket] = self.latency[bucket].wrapping_add(1);
-        }
-    }
-
-    /// Consumer: the answer of the oldest request, which stays under way, began at `at_us`; records its latency once.
-    #[inline(always)]
-    fn time_once(&mut self, oldest: Remembered, at_us: u32) {
-        let number = self.tail.wrapping_add(1);
-        let is_new = oldest.started_us.is_some() && self.timed != number;
-        if is_new {
-            self.timed = number;
-        }
-        self.time(oldest.started_us.filter(|_| is_new), at_us);
-    }
-
-    /// Consumer: forgets the oldest request.
-    #[inline(always)]
-    fn pop(&mut self) {
-        // A slot is emptied only where a request that found no room may be the next to look at it: the producer writes
-        // all others before. Half a ring, because it may push meanwhile.
-        if self.head.wrapping_sub(self.tail) > TRACKED_REQUESTS as u32 / 2 {
-            self.far_kinds[self.tail as usize % TRACKED_REQUESTS] = 0;
-        }
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Consumer: an answer begins. Its request's kind, or `None` if we saw no request for it.
-    #[inline(always)]
-    fn begin_answer(&mut self, at_us: u32) -> Option<u8> {
-        if !self.has_outstanding() {
-            self.unsolicited = self.unsolicited.wrapping_add(1);
-            return None;
-        }
-        let oldest = self.remembered(self.tail);
-        self.time(oldest.started_us, at_us);
-        self.to_client.turns = if self.head.wrapping_sub(self.tail) > 1 {
-            0
-        } else {
-            self.to_client.turns.saturating_add(1)
-        };
-        self.pop();
-        self.responses = self.responses.wrapping_add(1);
-        Some(oldest.kind)
-    }
-
-    /// Consumer: gives up all requests under way. Their answers, if they come, are unsolicited; so both ends pair
-    /// again as soon as the connection is quiet for a moment.
-    #[inline(always)]
-    fn abandon(&mut self) {
-        let head = self.head;
-        self.abandoned = self.abandoned.wrapping_add(head.wrapping_sub(self.tail));
-        self.tail = head;
-    }
 }
 
 /// From `since_us` to `now_us`, which wrap. Two directions, and a reader, are not one instant, and a departure may be stamped
@@ -687,14 +494,6 @@ pub(crate) fn age_us(now_us: u32, since_us: u32) -> u32 {
     let age_us = now_us.wrapping_sub(since_us);
     if age_us > u32::MAX / 2 { 0 } else { age_us }
 }
-
-/// The bits of a request's number that its place beside the ring's head does not tell.
-#[inline(always)]
-fn near_number(number: u32) -> u16 {
-    number as u16 & !u16::from(KIND_MASK)
-}
-
-const _: () = assert!(NEAR_REQUESTS == KIND_MASK as usize + 1);
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,9 @@
 //! followed so that pairs stay pairs, and not counted; nor is the start-up. Every ErrorResponse is an error, also one
 //! during the start-up.
 
+use super::ring::Remembered;
 use super::stream::{MODE_OWN, MODE_RESYNC, MODE_START, Token, Window};
-use super::{
-    Cursor, FLAG_ENCRYPTION_ASKED, KIND_CONTROL, KIND_PLAIN, L7State, PROTOCOL_ENCRYPTED, Payload, Remembered,
-};
+use super::{Cursor, FLAG_ENCRYPTION_ASKED, KIND_CONTROL, KIND_PLAIN, L7State, PROTOCOL_ENCRYPTED, Payload};
 
 /// To the server: a start-up packet comes next, which has no type.
 const MODE_STARTUP: u8 = MODE_OWN;
