@@ -115,7 +115,6 @@ fn compile(root: &Path, object: &Path) -> anyhow::Result<()> {
     let mut flags = vec![
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        "-Ctarget-cpu=v3".to_owned(),
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/rust", sysroot.display()),
         format!("--remap-path-prefix={}=/gauntlet", root.display()),
