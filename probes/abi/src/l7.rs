@@ -1,7 +1,8 @@
 //! Follows one connection's requests and answers: HTTP/1.1, Redis and PostgreSQL heads, TLS by its look.
 //!
 //! One source for both sides of the kernel boundary: a kernel program runs [`pass_over`], [`at_once`], and
-//! [`step_to_server`] or [`step_to_client`] under `bpf_loop`; user space runs [`on_segment`]. A step takes one token (a length line, a message head, a header
+//! [`step_to_server`] or [`step_to_client`] under `bpf_loop`; user space runs [`on_segment`]. A step takes one token (a
+//! length line, a message head, a header
 //! line); bodies are skipped by their length, never walked. It allocates nothing, trusts no byte, and counts what it
 //! could not follow. It does not reorder or deduplicate segments (its caller does, by sequence number), and does not
 //! know who talks to whom.
