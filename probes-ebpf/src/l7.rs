@@ -61,23 +61,25 @@ struct Walk {
     cursor: Cursor,
 }
 
-/// Takes in a segment: `length` bytes of payload at `base`.
+/// Takes in a segment: `length` bytes of payload at `base`, seen at about `seen_ns`; `at_ns` says when exactly, and is asked
+/// only if that is wanted. `acknowledged` as for [`l7::pass_over`].
 ///
 /// # Safety
 /// `skb` is the program's context, `state` points into a map value.
 #[inline(always)]
 pub unsafe fn follow(
     skb: *mut __sk_buff,
-    base: u32,
-    length: u32,
+    (base, length): (u32, u32),
     state: *mut L7State,
     direction: Direction,
-    now_ns: u64,
+    (seen_ns, acknowledged): (u64, u32),
+    at_ns: impl FnOnce() -> u64,
 ) {
     // SAFETY: a map value, as the caller says.
-    if l7::pass_over(unsafe { &mut *state }, direction, now_ns, may_look) {
+    if l7::pass_over(unsafe { &mut *state }, direction, seen_ns, acknowledged, may_look) {
         return;
     }
+    let now_ns = at_ns();
     let mut walk = Walk {
         payload: SegmentPayload { skb, base },
         state,

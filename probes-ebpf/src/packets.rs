@@ -1,8 +1,6 @@
 //! Packets of sockets, in and out: bytes, round-trip times, and the application protocols inside.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_tcp_sock,
-};
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_tcp_sock};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use gauntlet_abi::conn::{Address, CONN_PICKED_UP, CONN_RECEIVED_KNOWN, CONN_SENT_KNOWN, Conn, ROLE_CLIENT};
@@ -84,8 +82,15 @@ fn tcp(ctx: &SkBuffContext, at: usize, egress: bool) {
         return;
     };
     // SAFETY: within what was checked.
-    let (port, sequence, words, flags): (u16, u32, u8, u8) =
-        unsafe { (read(header, 0), read(header, 4), read(header, 12), read(header, 13)) };
+    let (port, sequence, acknowledged, words, flags): (u16, u32, u32, u8, u8) = unsafe {
+        (
+            read(header, 0),
+            read(header, 4),
+            read(header, 8),
+            read(header, 12),
+            read(header, 13),
+        )
+    };
     let payload_at = at as u32 + u32::from(words >> 4) * 4;
     let length = ctx.len().saturating_sub(payload_at);
     let is_syn = flags & TCP_SYN != 0;
@@ -111,7 +116,13 @@ fn tcp(ctx: &SkBuffContext, at: usize, egress: bool) {
         }
     }
     if !is_syn {
-        segment(ctx, conn, (u32::from_be(sequence), payload_at, length), egress);
+        let segment = Segment {
+            sequence: u32::from_be(sequence),
+            acknowledged: u32::from_be(acknowledged),
+            payload_at,
+            length,
+        };
+        take_in(ctx, conn, segment, egress);
     }
 }
 
@@ -141,16 +152,42 @@ fn addresses(ctx: &SkBuffContext) -> Option<(Address, Address)> {
     Some((ctx.load(8).ok()?, ctx.load(24).ok()?))
 }
 
-/// Takes in `length` bytes of payload at `payload_at` of the packet, the first of which has that sequence number.
+/// A segment that carries payload.
+#[derive(Clone, Copy)]
+struct Segment {
+    /// Sequence number of its first byte.
+    sequence: u32,
+    /// Sequence number of the next byte that its sender expects of the other direction.
+    acknowledged: u32,
+    /// Where in the packet its payload begins.
+    payload_at: u32,
+    /// Bytes of payload.
+    length: u32,
+}
+
 #[inline(always)]
-fn segment(ctx: &SkBuffContext, conn: *mut Conn, place: (u32, u32, u32), egress: bool) {
+fn take_in(ctx: &SkBuffContext, conn: *mut Conn, segment: Segment, egress: bool) {
     // SAFETY: `conn` points into a map value.
     unsafe {
         // One branch per direction: the parser is specialised for each.
         if ((*conn).role == ROLE_CLIENT) == egress {
-            directed(ctx, conn, &raw mut (*conn).l7.to_server, Direction::ToServer, place, egress);
+            directed(
+                ctx,
+                conn,
+                &raw mut (*conn).l7.to_server,
+                Direction::ToServer,
+                segment,
+                egress,
+            );
         } else {
-            directed(ctx, conn, &raw mut (*conn).l7.to_client, Direction::ToClient, place, egress);
+            directed(
+                ctx,
+                conn,
+                &raw mut (*conn).l7.to_client,
+                Direction::ToClient,
+                segment,
+                egress,
+            );
         }
     }
 }
@@ -165,17 +202,22 @@ unsafe fn directed(
     conn: *mut Conn,
     stream: *mut Stream,
     direction: Direction,
-    (sequence, payload_at, length): (u32, u32, u32),
+    segment: Segment,
     egress: bool,
 ) {
     // SAFETY: as the caller says, and helpers without preconditions.
     unsafe {
-        let Some(news) = follow(conn, stream, sequence, length, egress) else {
+        let Some(news) = follow(conn, stream, segment, egress) else {
             return;
         };
-        let (payload_at, length) = (payload_at + news.skip, length - news.skip);
-        let now = if egress { sent_at(ctx) } else { bpf_ktime_get_ns() };
-        count(ctx, stream, length, egress, now);
+        let new = (segment.payload_at + news.skip, segment.length - news.skip);
+        // The last tick's time costs a tenth of the clock's, and is enough for most.
+        let seen_ns = if egress {
+            sent_at(ctx)
+        } else {
+            bpf_ktime_get_coarse_ns()
+        };
+        count(ctx, stream, new.1, egress, seen_ns);
         let state = &raw mut (*conn).l7;
         if news.is_late && direction == Direction::ToClient {
             on_late_start(&mut *state);
@@ -183,7 +225,10 @@ unsafe fn directed(
         if news.missing_bytes > 0 {
             on_gap(&mut *state, direction, u64::from(news.missing_bytes));
         }
-        l7::follow(ctx.skb.skb, payload_at, length, state, direction, now);
+        let seen = (seen_ns, segment.acknowledged);
+        l7::follow(ctx.skb.skb, new, state, direction, seen, || {
+            if egress { seen_ns } else { bpf_ktime_get_ns() }
+        });
     }
 }
 
@@ -247,7 +292,8 @@ struct News {
 /// # Safety
 /// `conn` and `stream` point into one map value.
 #[inline(always)]
-unsafe fn follow(conn: *mut Conn, stream: *mut Stream, sequence: u32, length: u32, egress: bool) -> Option<News> {
+unsafe fn follow(conn: *mut Conn, stream: *mut Stream, segment: Segment, egress: bool) -> Option<News> {
+    let Segment { sequence, length, .. } = segment;
     // SAFETY: as the caller says.
     unsafe {
         let known = if egress { CONN_SENT_KNOWN } else { CONN_RECEIVED_KNOWN };

@@ -108,7 +108,10 @@ mod tests {
     const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
 
     fn segment(state: &mut L7State, direction: Direction, bytes: &[u8], now_ns: u64, may_look: bool) {
-        if !pass_over(state, direction, now_ns, |_| may_look) {
+        if direction == Direction::ToClient {
+            state.to_client.sequence_end += bytes.len() as u32;
+        }
+        if !pass_over(state, direction, now_ns, state.to_client.sequence_end, |_| may_look) {
             on_segment(state, bytes, direction, bytes.len() as u32, now_ns);
         }
     }

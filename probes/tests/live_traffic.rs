@@ -60,7 +60,8 @@ fn every_redis_request_hit_and_miss_is_counted_on_both_sides() {
     assert!(frames.iter().all(|frame| !frame.loss.any()));
 }
 
-/// More than there is time to look into: all are counted, and hits told from misses in their shares.
+/// More than there is time to look into: all are counted, also those in two segments, and hits told from misses in their
+/// shares.
 #[test]
 fn at_full_load_every_request_is_counted_and_some_are_looked_into() {
     const REQUESTS: u32 = 60_000;
@@ -72,7 +73,12 @@ fn at_full_load_every_request_is_counted_and_some_are_looked_into() {
         redis(&mut stream, "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n");
         for number in 1..REQUESTS {
             let key = if number % 4 == 0 { 'b' } else { 'a' };
-            redis(&mut stream, &format!("*2\r\n$3\r\nGET\r\n$1\r\n{key}\r\n"));
+            if number % 7 == 0 {
+                stream.write_all(b"*2\r\n$3\r\nG").unwrap();
+                redis(&mut stream, &format!("ET\r\n$1\r\n{key}\r\n"));
+            } else {
+                redis(&mut stream, &format!("*2\r\n$3\r\nGET\r\n$1\r\n{key}\r\n"));
+            }
         }
     });
     work.join().unwrap();

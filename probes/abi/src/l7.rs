@@ -123,10 +123,11 @@ impl Payload for [u8] {
 
 /// All that is remembered of one connection. Counters only grow (they wrap); all zeroes is a fresh connection.
 ///
-/// In lines of the CPUs' caches by who writes: the one direction, the other, what the one writes and the other reads, and
-/// then what few segments touch. An ordinary segment touches one line of its own, that of the ring, and, if it is an
-/// answer, the histogram's. Thousands of connections do not fit into the caches, and to fetch a line from beyond costs
-/// more than all that is computed with it.
+/// In lines of the CPUs' caches by who writes: the one direction, the other with its histogram, what the one writes and the
+/// other reads, and then what few segments touch. An ordinary segment touches one line of its own, that of the ring, and, if
+/// it is an answer, the histogram's. Thousands of connections do not fit into the caches, and to fetch a line from beyond
+/// costs more than all that is computed with it. Between what one direction writes and what the other reads there is a line
+/// at least, because CPUs fetch lines in pairs: beside the ring, the other direction's line was lost with each segment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct L7State {
@@ -134,12 +135,15 @@ pub struct L7State {
     pub to_server: Stream,
     /// Requests, by the bytes to the server.
     pub requests: u32,
-    /// Segments to the server that were passed over, each a request, in none of the other counters (see [`pass_over`]).
+    /// Requests that were passed over, in none of the other counters (see [`pass_over`]).
     pub passed_over: u32,
     /// The producer's own `head`: to read the shared one costs it the line that the consumer has just read.
     pushed: u32,
     /// What `tail` was when the producer last had to know.
     tail_seen: u32,
+
+    /// Kinds of requests behind many others.
+    far_kinds: [u8; TRACKED_REQUESTS],
 
     /// Bytes to the client.
     pub to_client: Stream,
@@ -152,6 +156,9 @@ pub struct L7State {
     /// Redis: values that GET-class commands did not find, counted per key.
     pub misses: u32,
 
+    /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
+    pub latency: [u32; LATENCY_BUCKETS],
+
     /// Number of requests pushed on the ring (with those that are followed, not counted). The producer only writes it.
     head: u32,
     /// Not 0: the latest segment to the server was passed over.
@@ -163,12 +170,8 @@ pub struct L7State {
     pub untimed: u32,
     reserved_ring: u32,
 
-    /// Time from a request's first byte to its answer's first byte, by [`latency_bucket`].
-    pub latency: [u32; LATENCY_BUCKETS],
-
-    // Requests behind many others.
+    /// When requests behind many others began.
     far_starts_us: [u32; TIMED_REQUESTS],
-    far_kinds: [u8; TRACKED_REQUESTS],
 
     to_server_rest: Rest,
     to_client_rest: Rest,
@@ -186,9 +189,9 @@ pub struct L7State {
     pub unsolicited: u32,
 }
 
-const _: () = assert!(offset_of!(L7State, to_client) == 64);
-const _: () = assert!(offset_of!(L7State, head) == 128);
-const _: () = assert!(offset_of!(L7State, latency) == 192);
+const _: () = assert!(offset_of!(L7State, to_client) == 192);
+const _: () = assert!(offset_of!(L7State, latency) == 256);
+const _: () = assert!(offset_of!(L7State, head) == 640);
 const _: () = assert!(size_of::<L7State>() == 952);
 
 /// Progress within one segment, and the bytes of it that are looked at: the kernel program keeps it on its stack.
@@ -254,14 +257,20 @@ fn in_steps<P: Payload + ?Sized>(state: &mut L7State, mut cursor: Cursor, payloa
     finish(state, &cursor, direction);
 }
 
-/// Passes a segment over, seen at `now_ns`, for which there is no time; false, and it must be taken in, if there is.
-/// `may_look` says, by the time in microseconds, whether there is time for one more request.
+/// Passes a segment over for which there is no time; false, and it must be taken in, if there is. It was seen at `now_ns`,
+/// which may be some milliseconds behind. `acknowledged` is up to where its sender has the other direction's bytes: that
+/// of `sequence_end`. `may_look` says, by the time in microseconds, whether there is time for one more request.
 #[inline(always)]
-pub fn pass_over(state: &mut L7State, direction: Direction, now_ns: u64, may_look: impl FnOnce(u32) -> bool) -> bool {
-    let now_us = (now_ns / 1000) as u32;
+pub fn pass_over(
+    state: &mut L7State,
+    direction: Direction,
+    now_ns: u64,
+    acknowledged: u32,
+    may_look: impl FnOnce(u32) -> bool,
+) -> bool {
     match direction {
-        Direction::ToServer => whole::pass_over_request(state, now_us, may_look),
-        Direction::ToClient => whole::pass_over_answer(state, now_us),
+        Direction::ToServer => whole::pass_over_request(state, (now_ns / 1000) as u32, acknowledged, may_look),
+        Direction::ToClient => whole::pass_over_answer(state),
     }
 }
 
@@ -404,8 +413,9 @@ impl L7State {
     /// One of those that were passed over has no answer yet.
     #[must_use]
     pub fn is_passed_over_under_way(&self) -> bool {
-        let since_us = self.to_server.started_us.wrapping_sub(self.to_client.started_us);
-        self.passes_over != 0 && since_us != 0 && since_us <= u32::MAX / 2
+        // Its sender had all of the answers before it, and nothing has come since.
+        let answered = self.to_client.sequence_end.wrapping_sub(self.to_server.value as u32);
+        self.passes_over != 0 && (answered == 0 || answered > u32::MAX / 2)
     }
 
     /// Age of the oldest request under way, nanoseconds; `None` if there is none. Exact if that request was timed,

@@ -15,7 +15,7 @@ pub struct Budget {
 impl Budget {
     /// log2 of the microseconds after which it is filled up: 16.4 ms. All at once, because to look into what was passed over
     /// for a while costs more for the first request than for the next.
-    const SLICE_SHIFT: u32 = 14;
+    pub(super) const SLICE_SHIFT: u32 = 14;
     const REST_MAX_US: u32 = u32::MAX - 1_000_000;
     /// 3,900 requests a second on each CPU: 780 in a tick of 200 ms, enough to tell latencies and shares by. To look into
     /// one and its answer takes 0.3 µs: an eighth of one per cent of the CPU's time.

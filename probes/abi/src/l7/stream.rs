@@ -58,7 +58,8 @@ pub struct Stream {
     pub(super) skip: u64,
     /// Payload bytes, retransmissions excluded. Its caller's, like the next two.
     pub bytes: u64,
-    /// The protocol's: a length under construction.
+    /// The protocol's: a length under construction. To a Redis server, while requests are passed over: up to where the
+    /// sender of the latest had the answers.
     pub(super) value: u64,
     /// The protocol's: elements that the current message still has.
     pub(super) pending: u32,
@@ -67,7 +68,7 @@ pub struct Stream {
     /// Sequence number after the last payload byte.
     pub sequence_end: u32,
     /// At the end that sends: its smoothed round-trip time, microseconds; 0 if unknown. At the end that receives: when
-    /// payload came last, microseconds of its clock, wrapping.
+    /// payload came last, microseconds of its clock, some milliseconds behind, wrapping.
     pub moved_us: u32,
     pub(super) mode: u8,
     /// How many bytes are kept from the segment before.
@@ -80,7 +81,7 @@ pub struct Stream {
     pub(super) protocol: u8,
     pub(super) connection: u8,
     /// To the client: how many answers in a row (up to 255) came each before the next request. To the server: for how many
-    /// requests that is not asked.
+    /// requests that is not asked; or that they are passed over, and since when.
     pub(super) turns: u8,
     /// Its caller's: when it last noted the round-trip time.
     pub noted: u8,

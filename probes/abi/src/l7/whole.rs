@@ -9,7 +9,7 @@
 
 use super::redis::{Element, count_command, count_found};
 use super::stream::{MODE_RESYNC, mask, position, word};
-use super::{Cursor, L7State, PROTOCOL_REDIS, Payload};
+use super::{Budget, Cursor, L7State, PROTOCOL_REDIS, Payload};
 
 /// Elements of a command, its name included, whose heads are looked for.
 const ELEMENTS_MAX: u64 = 4;
@@ -17,40 +17,56 @@ const ELEMENTS_MAX: u64 = 4;
 const TURNS_MIN: u8 = 64;
 /// Requests after which a connection that does not take turns is asked again.
 const ASK_AGAIN: u8 = 32;
+/// In `turns` to the server: requests are passed over. The other bits are those of the slice of time in which the budget was
+/// found spent, and is not asked again: it is in lines of its own, and every connection of the CPU asks.
+const DENIED: u8 = 0x80;
+const _: () = assert!(ASK_AGAIN < DENIED);
 
 /// Passes a segment to the server over if there is no time for it.
 #[inline(always)]
-pub(super) fn pass_over_request(state: &mut L7State, now_us: u32, may_look: impl FnOnce(u32) -> bool) -> bool {
+pub(super) fn pass_over_request(
+    state: &mut L7State,
+    now_us: u32,
+    acknowledged: u32,
+    may_look: impl FnOnce(u32) -> bool,
+) -> bool {
     if !state.to_server.is_between_messages(PROTOCOL_REDIS) {
         return false;
     }
-    if may_look(now_us) {
-        if state.passes_over != 0 {
-            state.passes_over = 0;
-            // This may be the middle of a request: it must look like one.
-            state.to_server.mode = MODE_RESYNC;
-        }
-        return false;
+    let slice = DENIED | (now_us >> Budget::SLICE_SHIFT) as u8;
+    let is_passing = state.to_server.turns & DENIED != 0;
+    if is_passing && acknowledged == state.to_server.value as u32 {
+        // No answer came since: the rest of the same request.
+        return true;
     }
-    if state.passes_over == 0 {
-        if !takes_turns(state) {
+    if !(is_passing && state.to_server.turns == slice) {
+        if may_look(now_us) {
+            if is_passing {
+                state.to_server.turns = 0;
+                state.passes_over = 0;
+                // This may be the middle of a request: it must look like one.
+                state.to_server.mode = MODE_RESYNC;
+            }
             return false;
         }
-        state.passes_over = 1;
+        if !is_passing {
+            if !takes_turns(state) {
+                return false;
+            }
+            state.passes_over = 1;
+        }
+        state.to_server.turns = slice;
     }
     state.passed_over = state.passed_over.wrapping_add(1);
     state.to_server.started_us = now_us;
+    state.to_server.value = u64::from(acknowledged);
     true
 }
 
 /// Passes a segment to the client over if its request was.
 #[inline(always)]
-pub(super) fn pass_over_answer(state: &mut L7State, now_us: u32) -> bool {
-    if state.passes_over == 0 || state.has_outstanding() || !state.to_client.is_between_messages(PROTOCOL_REDIS) {
-        return false;
-    }
-    state.to_client.started_us = now_us;
-    true
+pub(super) fn pass_over_answer(state: &L7State) -> bool {
+    state.passes_over != 0 && !state.has_outstanding() && state.to_client.is_between_messages(PROTOCOL_REDIS)
 }
 
 /// All requests have their answers, and for long each had its own before the next was made.

@@ -97,18 +97,30 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let connection = Connection::new();
+        let mut connection = Connection::new();
+        // It wraps with the first answer after those of `turning`.
+        connection.state.to_client.sequence_end = u32::MAX - 1_105;
         Self {
             connection,
             may_look: true,
         }
     }
 
+    /// The budget is not asked twice in one slice.
+    fn may_look_in_the_next_slice(&mut self) {
+        self.may_look = true;
+        self.connection.now_ns += 1000 << 14;
+    }
+
     /// True if the segment was passed over.
     fn segment(&mut self, direction: Direction, bytes: &[u8]) -> bool {
         let Connection { state, now_ns } = &mut self.connection;
         *now_ns += HALF_TURN_NS;
-        let passed = pass_over(state, direction, *now_ns, |_| self.may_look);
+        if direction == Direction::ToClient {
+            state.to_client.sequence_end = state.to_client.sequence_end.wrapping_add(bytes.len() as u32);
+        }
+        let acknowledged = state.to_client.sequence_end;
+        let passed = pass_over(state, direction, *now_ns, acknowledged, |_| self.may_look);
         if !passed {
             self.connection.segment(direction, bytes);
         }
@@ -146,7 +158,7 @@ fn without_time_turns_are_counted_and_looked_into_again_later() {
     (0..1000).for_each(|_| assert!(watched.turn(b"$5\r\nhel")));
     assert_eq!(watched.state().passed_over, 1000);
     assert_eq!(watched.state().outstanding(), 0);
-    watched.may_look = true;
+    watched.may_look_in_the_next_slice();
     (0..50).for_each(|_| assert!(!watched.turn(NIL)));
     let expected = Counts {
         hits: before,
@@ -216,11 +228,55 @@ fn a_server_that_hangs_is_seen_on_a_connection_that_is_passed_over() {
 }
 
 #[test]
+fn a_request_and_an_answer_in_several_segments_are_one() {
+    let (mut watched, before) = turning();
+    watched.may_look = false;
+    for _ in 0..10 {
+        assert!(watched.segment(Direction::ToServer, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$40\r\nGET a"));
+        watched.may_look_in_the_next_slice();
+        // It is begun, so it is not looked into.
+        assert!(watched.segment(Direction::ToServer, b" GET b GET c GET d GET"));
+        assert!(watched.segment(Direction::ToServer, b" e GET f GET\r\n"));
+        watched.may_look = false;
+        assert_eq!(watched.state().outstanding(), 1);
+        assert!(watched.segment(Direction::ToClient, b"$10\r\nhello"));
+        assert_eq!(watched.state().outstanding(), 0);
+        assert!(watched.segment(Direction::ToClient, b"world\r\n"));
+    }
+    assert_eq!((watched.state().passed_over, watched.state().requests), (10, before));
+    watched.may_look_in_the_next_slice();
+    assert!(!watched.turn(VALUE));
+    let expected = Counts {
+        hits: before + 1,
+        ..Counts::answered(before + 1)
+    };
+    assert_eq!(watched.connection.counts(), expected);
+}
+
+#[test]
+fn within_a_slice_the_budget_is_asked_once() {
+    let (mut watched, _) = turning();
+    watched.may_look = false;
+    assert!(watched.turn(VALUE));
+    watched.may_look = true;
+    assert!(watched.turn(VALUE), "the same slice");
+    watched.may_look_in_the_next_slice();
+    watched.may_look = false;
+    assert!(watched.turn(VALUE), "the next, in which there is no time either");
+    watched.may_look = true;
+    assert!(watched.turn(VALUE));
+    watched.may_look_in_the_next_slice();
+    assert!(!watched.turn(VALUE));
+}
+
+#[test]
 fn the_middle_of_a_request_is_not_taken_for_one() {
     let (mut watched, before) = turning();
     watched.may_look = false;
     assert!(watched.segment(Direction::ToServer, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$40\r\nGET a"));
-    watched.may_look = true;
+    // The server says something of its own accord.
+    assert!(watched.segment(Direction::ToClient, b"-ERR\r\n"));
+    watched.may_look_in_the_next_slice();
     assert!(!watched.segment(Direction::ToServer, b"GET b GET c GET d GET e GET f GET g\r\n"));
     assert_eq!((watched.state().requests, watched.state().unparsed()), (before, 1));
     watched.segment(Direction::ToClient, b"+OK\r\n");
