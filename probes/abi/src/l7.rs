@@ -413,9 +413,8 @@ impl L7State {
     /// One of those that were passed over has no answer yet.
     #[must_use]
     pub fn is_passed_over_under_way(&self) -> bool {
-        // Its sender had all of the answers before it, and nothing has come since.
-        let answered = self.to_client.sequence_end.wrapping_sub(self.to_server.value as u32);
-        self.passes_over != 0 && (answered == 0 || answered > u32::MAX / 2)
+        // Nothing has come since its sender had the answers before it.
+        self.passes_over != 0 && self.to_client.sequence_end == self.to_server.value as u32
     }
 
     /// Age of the oldest request under way, nanoseconds; `None` if there is none. Exact if that request was timed,

@@ -267,6 +267,26 @@ fn within_a_slice_the_budget_is_asked_once() {
     assert!(watched.turn(VALUE));
     watched.may_look_in_the_next_slice();
     assert!(!watched.turn(VALUE));
+    watched.may_look = false;
+    assert!(watched.turn(VALUE), "no longer in that slice either");
+}
+
+#[test]
+fn what_is_looked_into_is_counted_whatever_was_passed_over_before() {
+    for acknowledged in 0..16 {
+        let mut ahead = Watched::new();
+        ahead.connection.state.to_client.sequence_end = acknowledged;
+        (0..4).for_each(|_| assert!(!ahead.segment(Direction::ToServer, GET)));
+        assert_eq!(ahead.state().requests, 4);
+    }
+
+    let (mut watched, _) = turning();
+    watched.may_look = false;
+    assert!(watched.turn(VALUE));
+    watched.may_look_in_the_next_slice();
+    assert!(!watched.turn(VALUE));
+    assert!(!watched.segment(Direction::ToClient, VALUE));
+    assert_eq!(watched.state().unsolicited, 1);
 }
 
 #[test]
