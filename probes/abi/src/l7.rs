@@ -124,10 +124,10 @@ impl Payload for [u8] {
 /// All that is remembered of one connection. Counters only grow (they wrap); all zeroes is a fresh connection.
 ///
 /// In lines of the CPUs' caches by who writes: the one direction, the other with its histogram, what the one writes and the
-/// other reads, and then what few segments touch. An ordinary segment touches one line of its own, that of the ring, and, if
-/// it is an answer, the histogram's. Thousands of connections do not fit into the caches, and to fetch a line from beyond
-/// costs more than all that is computed with it. Between what one direction writes and what the other reads there is a line
-/// at least, because CPUs fetch lines in pairs: beside the ring, the other direction's line was lost with each segment.
+/// other reads, and what few segments touch. An ordinary segment touches one line of its own, that of the ring, and, if it
+/// is an answer, the histogram's. Thousands of connections do not fit into the caches, and to fetch a line from beyond costs
+/// more than all that is computed with it. CPUs fetch lines in pairs, and the next: so what few touch lies between what the
+/// two write, without which each took the other's line away with every segment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct L7State {

@@ -5,7 +5,7 @@
 //!
 //! Where a server takes more requests than there is time to look into, some are passed over: counted, not read, nor are
 //! their answers. Only on connections on which requests and answers take turns, because there the next answer always
-//! belongs to the next request.
+//! belongs to the next request, and all that is sent before an answer comes is one request, in however many segments.
 
 use super::redis::{Element, count_command, count_found};
 use super::stream::{MODE_RESYNC, mask, position, word};
@@ -18,7 +18,7 @@ const TURNS_MIN: u8 = 64;
 /// Requests after which a connection that does not take turns is asked again.
 const ASK_AGAIN: u8 = 32;
 /// In `turns` to the server: requests are passed over. The other bits are those of the slice of time in which the budget was
-/// found spent, and is not asked again: it is in lines of its own, and every connection of the CPU asks.
+/// found spent; in it, it is not asked again.
 const DENIED: u8 = 0x80;
 const _: () = assert!(ASK_AGAIN < DENIED);
 
@@ -33,33 +33,41 @@ pub(super) fn pass_over_request(
     if !state.to_server.is_between_messages(PROTOCOL_REDIS) {
         return false;
     }
-    let slice = DENIED | (now_us >> Budget::SLICE_SHIFT) as u8;
-    let is_passing = state.to_server.turns & DENIED != 0;
-    if is_passing && acknowledged == state.to_server.value as u32 {
+    let turns = state.to_server.turns;
+    if turns & DENIED != 0 && acknowledged == state.to_server.value as u32 {
         // No answer came since: the rest of the same request.
         return true;
     }
-    if !(is_passing && state.to_server.turns == slice) {
-        if may_look(now_us) {
-            if is_passing {
-                state.to_server.turns = 0;
-                state.passes_over = 0;
-                // This may be the middle of a request: it must look like one.
-                state.to_server.mode = MODE_RESYNC;
-            }
-            return false;
-        }
-        if !is_passing {
-            if !takes_turns(state) {
-                return false;
-            }
-            state.passes_over = 1;
-        }
-        state.to_server.turns = slice;
+    let slice = DENIED | (now_us >> Budget::SLICE_SHIFT) as u8;
+    if turns != slice && !is_denied(state, slice, now_us, may_look) {
+        return false;
     }
     state.passed_over = state.passed_over.wrapping_add(1);
     state.to_server.started_us = now_us;
     state.to_server.value = u64::from(acknowledged);
+    true
+}
+
+/// Asks the budget; true if a request is to be passed over, and those of the rest of this slice.
+#[inline(always)]
+fn is_denied(state: &mut L7State, slice: u8, now_us: u32, may_look: impl FnOnce(u32) -> bool) -> bool {
+    let is_passing = state.to_server.turns & DENIED != 0;
+    if may_look(now_us) {
+        if is_passing {
+            state.to_server.turns = 0;
+            state.passes_over = 0;
+            // This may be the middle of a request: it must look like one.
+            state.to_server.mode = MODE_RESYNC;
+        }
+        return false;
+    }
+    if !is_passing {
+        if !takes_turns(state) {
+            return false;
+        }
+        state.passes_over = 1;
+    }
+    state.to_server.turns = slice;
     true
 }
 
